@@ -1,0 +1,60 @@
+# What can be made: `make help`.
+
+BUILD   := build
+MODULE  := $(BUILD)/libredis_keyspace_amqp.so
+GO      ?= go
+CC      ?= cc
+CFLAGS  := -std=c11 -O1 -g -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
+
+# The main thread's half of the module that knows nothing of Redis and Go.
+C_PLAIN := c/queue.c c/lent.c c/match.c
+C_TESTS := queue lent
+
+.PHONY: all help run test test-unit test-c test-e2e lint clean FORCE
+
+all: $(MODULE) ## Build the module (the default)
+
+help: ## Show this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+# Go decides what is out of date. The server refuses a file without an x bit.
+$(MODULE): FORCE
+	@mkdir -p $(BUILD)
+	CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -buildmode=c-shared -ldflags='-s' -o $@.new ./module
+	@rm -f $@.h $(BUILD)/libredis_keyspace_amqp.so.new.h $(BUILD)/libredis_keyspace_amqp.h
+	chmod 755 $@.new && mv $@.new $@
+
+run: ## Install what is missing, build, and watch events arrive
+	@sh test/install.sh run
+	@$(MAKE) --no-print-directory $(MODULE)
+	@$(GO) run ./examples/run -module $(MODULE)
+
+test: ## Install what is missing, then run every test
+	@sh test/install.sh test
+	@$(MAKE) --no-print-directory lint test-c test-unit test-build test-e2e
+
+lint: ## gofmt and go vet
+	@out=$$(gofmt -l . ); if [ -n "$$out" ]; then echo "not gofmt-formatted:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+
+test-unit: ## Tests that need no Redis (amqp's start a broker)
+	$(GO) test -race ./keymask/... ./fallback/... ./module/... ./amqp/...
+
+test-c: $(C_TESTS:%=test-c-%) ## C tests under ASan, UBSan and TSan
+test-c-%: FORCE
+	@mkdir -p $(BUILD)/test
+	$(CC) $(CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all -Ic -o $(BUILD)/test/$*-asan c/test/$*_test.c $(C_PLAIN) -lpthread
+	$(BUILD)/test/$*-asan
+	$(CC) $(CFLAGS) -fsanitize=thread -Ic -o $(BUILD)/test/$*-tsan c/test/$*_test.c $(C_PLAIN) -lpthread
+	$(BUILD)/test/$*-tsan
+
+test-build: FORCE ## Both builds give the module, and it is what it should be
+	sh test/build.sh
+
+test-e2e: $(MODULE) ## Real servers, end to end
+	$(GO) test -race -count=1 -timeout 40m ./test/...
+
+clean: ## Remove what was built
+	rm -rf $(BUILD)
+
+FORCE:

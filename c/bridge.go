@@ -1,0 +1,169 @@
+// Package c is Go's whole view of Redis: the C shim that runs on the server's
+// main thread, and the few functions through which Go and the shim meet.
+// kea.h states what C promises, [Module] what Go does.
+package c
+
+// #cgo CFLAGS: -std=c11 -O2 -g -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter
+// #include <stdlib.h>
+// #include "kea.h"
+import "C"
+
+import (
+	"errors"
+	"unsafe"
+)
+
+// Params is what the main thread needs of the settings.
+type Params struct {
+	Classes     uint32 // classes of events, the server's own bits
+	ListLimit   int64  // most events in the fallback list; 0 unlimited, < 0 none are stored
+	BufferLimit uint64 // bytes of events in memory before they go to the list
+	Window      uint32 // events lent to the publisher at the most
+	Outbox      bool   // every event is in the list before the client has its reply
+	Masks       []byte // compiled masks; empty: nothing is forwarded
+	MasksCount  int
+}
+
+// Configure hands settings to the main thread's side. Main thread only. On
+// error nothing has changed.
+func Configure(p Params) error {
+	in := C.struct_kea_params{
+		classes:      C.uint32_t(p.Classes),
+		list_limit:   C.int64_t(p.ListLimit),
+		buffer_limit: C.uint64_t(p.BufferLimit),
+		window:       C.uint32_t(p.Window),
+		outbox:       C.bool(p.Outbox),
+		masks_len:    C.size_t(len(p.Masks)),
+		masks_count:  C.uint64_t(p.MasksCount),
+	}
+	if len(p.Masks) > 0 {
+		in.masks = C.CBytes(p.Masks)
+		defer C.free(unsafe.Pointer(in.masks))
+	}
+	if wrong := C.kea_configure(&in); wrong != nil {
+		return errors.New(C.GoString(wrong))
+	}
+	return nil
+}
+
+// ServerClasses are the classes of events that this server knows, its own
+// bits. Main thread only.
+func ServerClasses() uint32 { return uint32(C.kea_server_classes()) }
+
+// Take takes the next run of records that the main thread lends: count
+// records, each behind its length in 8 bytes and padded to 8. The memory is
+// readable until [Settle] or [GiveBack] for its last record. Publisher only.
+func Take() (start unsafe.Pointer, count int, ok bool) {
+	var span C.struct_kea_span
+	if !C.kea_take(&span) {
+		return nil, 0, false
+	}
+	return unsafe.Pointer(span.start), int(span.count), true
+}
+
+// Settle reports the n oldest unsettled records as settled. Publisher only.
+func Settle(n int) { C.kea_settle(C.uint64_t(n)) }
+
+// GiveBack returns everything unsettled to the main thread. Publisher only.
+func GiveBack() { C.kea_give_back() }
+
+// Sleep announces that the publisher is about to wait; false: do not wait.
+// Publisher only.
+func Sleep() bool { return bool(C.kea_sleep()) }
+
+// EventFD is the descriptor that becomes readable when the publisher is woken;
+// the caller closes it once the publisher has stopped. Main thread only.
+func EventFD() int { return int(C.kea_event_fd()) }
+
+// Away tells the main thread whether the link is down: events are stored then,
+// and none are lent. Any thread.
+func Away(away bool) { C.kea_away(C.bool(away)) }
+
+// InfoLink sets what INFO shows of the link. Any thread.
+func InfoLink(state int, host string, port int) {
+	p := C.CString(host)
+	defer C.free(unsafe.Pointer(p))
+	C.kea_info_link(C.int(state), p, C.size_t(len(host)), C.int(port))
+}
+
+// InfoError sets last_error. Any thread.
+func InfoError(text string) {
+	p := C.CString(text)
+	defer C.free(unsafe.Pointer(p))
+	C.kea_info_error(p, C.size_t(len(text)))
+}
+
+// Counters are the publisher's, absolute.
+type Counters struct {
+	Connects, ConnectFailures, Published, Confirmed, Returned, Nacked, Dropped, Inflight uint64
+}
+
+// InfoCounters sets the publisher's counters in INFO. Any thread.
+func InfoCounters(n Counters) {
+	C.kea_info_counters(&C.struct_kea_counters{
+		connects:         C.uint64_t(n.Connects),
+		connect_failures: C.uint64_t(n.ConnectFailures),
+		published:        C.uint64_t(n.Published),
+		confirmed:        C.uint64_t(n.Confirmed),
+		returned:         C.uint64_t(n.Returned),
+		nacked:           C.uint64_t(n.Nacked),
+		dropped:          C.uint64_t(n.Dropped),
+		inflight:         C.uint64_t(n.Inflight),
+	})
+}
+
+// Log writes a line to the server's log. level is debug, verbose, notice or
+// warning. Any thread, between load and unload.
+func Log(level, text string) {
+	l, t := C.CString(level), C.CString(text)
+	defer C.free(unsafe.Pointer(l))
+	defer C.free(unsafe.Pointer(t))
+	C.kea_log(l, t)
+}
+
+// Config is one setting as a module configuration.
+type Config struct {
+	Name     string
+	Kind     ConfigKind
+	Text     string // default of a text
+	Number   int64  // default of a number, 0 or 1 of a bool
+	Min, Max int64  // of a number
+}
+
+// ConfigKind tells how Redis checks and shows a configuration.
+type ConfigKind int
+
+const (
+	Text   ConfigKind = C.KEA_CONFIG_TEXT
+	Number ConfigKind = C.KEA_CONFIG_NUMBER
+	Bool   ConfigKind = C.KEA_CONFIG_BOOL
+)
+
+// registerConfigs registers the table; the server copies names and defaults.
+func registerConfigs(ctx unsafe.Pointer, table []Config) C.int {
+	size := C.size_t(unsafe.Sizeof(C.struct_kea_config{}))
+	mem := C.calloc(C.size_t(len(table)), size)
+	defer C.free(mem)
+	rows := unsafe.Slice((*C.struct_kea_config)(mem), len(table))
+	for i, row := range table {
+		rows[i].name = C.CString(row.Name)
+		rows[i].text_default = C.CString(row.Text)
+		defer C.free(unsafe.Pointer(rows[i].name))
+		defer C.free(unsafe.Pointer(rows[i].text_default))
+		rows[i].kind = C.int(row.Kind)
+		rows[i].number_default = C.longlong(row.Number)
+		rows[i].min = C.longlong(row.Min)
+		rows[i].max = C.longlong(row.Max)
+	}
+	return C.kea_register_configs(ctx, (*C.struct_kea_config)(mem), C.size_t(len(table)))
+}
+
+// States of the link, as [InfoLink] takes them.
+const (
+	Disabled   = C.KEA_DISABLED
+	Idle       = C.KEA_IDLE
+	Connecting = C.KEA_CONNECTING
+	Connected  = C.KEA_CONNECTED
+	Blocked    = C.KEA_BLOCKED
+	Backoff    = C.KEA_BACKOFF
+)

@@ -1,0 +1,337 @@
+/*
+ * commands.c: the commands' table and handlers. Their meaning is Go's
+ * (module/); here are the arguments' way in, the reply, the way to replicas,
+ * and the blocked client of connect.
+ */
+#define _GNU_SOURCE /* strdup */
+#include "_cgo_export.h"
+#include "state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PREFIX "key_evt_amqp."
+#define SINCE "0.1.0"
+/* argv position of the password in config_set and connect. */
+#define PASSWORD_AT 4
+
+#define ADMIN "admin deny-script allow-loading allow-stale"
+
+#define OPT REDISMODULE_CMD_ARG_OPTIONAL
+#define ARG(n, t, f)                                                           \
+	{                                                                      \
+		.name = n, .type = REDISMODULE_ARG_TYPE_##t,                   \
+		.key_spec_index = -1, .flags = f                               \
+	}
+#define SETTINGS_FROM_PORT                                                     \
+	ARG("port", INTEGER, OPT), ARG("username", STRING, OPT),               \
+		ARG("password", STRING, OPT), ARG("heartbeat", INTEGER, OPT),  \
+		ARG("exchange_name", STRING, OPT),                             \
+		ARG("routing_key", STRING, OPT),                               \
+		ARG("delivery_mode", INTEGER, OPT),                            \
+		ARG("fallback_storage_size", INTEGER, OPT),                    \
+		ARG("key_mask", STRING, OPT | REDISMODULE_CMD_ARG_MULTIPLE)
+
+static RedisModuleCommandArg config_set_args[] = {
+	ARG("hostname", STRING, 0), SETTINGS_FROM_PORT, { 0 }
+};
+static RedisModuleCommandArg connect_args[] = {
+	ARG("hostname", STRING, OPT), SETTINGS_FROM_PORT, { 0 }
+};
+static RedisModuleCommandArg size_args[] = { ARG("n", INTEGER, 0), { 0 } };
+static RedisModuleCommandArg mask_args[] = {
+	ARG("mask", STRING, REDISMODULE_CMD_ARG_MULTIPLE), { 0 }
+};
+
+enum { CONFIG_SET, CONNECT, DISCONNECT, SIZE_SET, CLEAN, ADD, SET, COMMANDS };
+
+static int handle_config_set(RedisModuleCtx *, RedisModuleString **, int);
+static int handle_connect(RedisModuleCtx *, RedisModuleString **, int);
+static int handle_disconnect(RedisModuleCtx *, RedisModuleString **, int);
+static int handle_size(RedisModuleCtx *, RedisModuleString **, int);
+static int handle_clean(RedisModuleCtx *, RedisModuleString **, int);
+static int handle_add(RedisModuleCtx *, RedisModuleString **, int);
+static int handle_set(RedisModuleCtx *, RedisModuleString **, int);
+
+static const struct {
+	const char *name, *flags;
+	RedisModuleCmdFunc handler;
+	int arity; /* as COMMAND INFO has it: negative is "at least" */
+	const char *summary;
+	RedisModuleCommandArg *args;
+} table[COMMANDS] = {
+	[CONFIG_SET] = { PREFIX "config_set", ADMIN, handle_config_set, -2,
+			 "Changes the connection's settings and the masks; "
+			 "what is left out keeps its value.",
+			 config_set_args },
+	[CONNECT] = { PREFIX "connect", ADMIN, handle_connect, -1,
+		      "Changes settings if given, then connects to the broker "
+		      "and answers when connected.",
+		      connect_args },
+	[DISCONNECT] = { PREFIX "disconnect", ADMIN, handle_disconnect, 1,
+			 "Closes the connection until connect; events go on "
+			 "into the fallback list.",
+			 NULL },
+	[SIZE_SET] = { PREFIX "fallback_storage_size_set", ADMIN, handle_size,
+		       2,
+		       "Sets the most events that the fallback list keeps; 0 "
+		       "is unlimited, negative stores none.",
+		       size_args },
+	[CLEAN] = { PREFIX "keymask_clean", ADMIN, handle_clean, 1,
+		    "Removes all key masks: nothing is forwarded.", NULL },
+	[ADD] = { PREFIX "keymask_add", ADMIN, handle_add, -2,
+		  "Adds key masks.", mask_args },
+	[SET] = { PREFIX "keymask_set", ADMIN, handle_set, -2,
+		  "Replaces all key masks in one step.", mask_args },
+};
+
+/* ---- the way to replicas ------------------------------------------------ */
+
+/* A command that could not be replicated at once: the server was paused. */
+struct deferred {
+	struct deferred *next;
+	int command, argc;
+	RedisModuleString *argv[];
+};
+
+static struct deferred *deferred_first, **deferred_last = &deferred_first;
+
+static void replicate_now(RedisModuleCtx *ctx, int command,
+			  RedisModuleString **argv, int argc)
+{
+	/* A: never into the append-only file. */
+	RedisModule_Replicate(ctx, table[command].name, "Av", argv,
+			      (size_t)argc);
+}
+
+/*
+ * replicate sends a command that took effect to the replicas, so that a
+ * failover changes nothing. Clusters have their own way.
+ */
+static void replicate(RedisModuleCtx *ctx, int command,
+		      RedisModuleString **argv, int argc)
+{
+	int flags = RedisModule_GetContextFlags(ctx);
+	struct deferred *d;
+
+	if (!(flags & REDISMODULE_CTX_FLAGS_MASTER) ||
+	    (flags & REDISMODULE_CTX_FLAGS_CLUSTER))
+		return;
+	if (!deferred_first && !RedisModule_AvoidReplicaTraffic()) {
+		replicate_now(ctx, command, argv, argc);
+		return;
+	}
+	d = RedisModule_Alloc(sizeof(*d) + (size_t)argc * sizeof(d->argv[0]));
+	d->next = NULL;
+	d->command = command;
+	d->argc = argc;
+	for (int i = 0; i < argc; i++) {
+		size_t len;
+		const char *bytes = RedisModule_StringPtrLen(argv[i], &len);
+
+		d->argv[i] = RedisModule_CreateString(NULL, bytes, len);
+	}
+	*deferred_last = d;
+	deferred_last = &d->next;
+}
+
+static struct deferred *pop_deferred(void)
+{
+	struct deferred *d = deferred_first;
+
+	if (d && !(deferred_first = d->next))
+		deferred_last = &deferred_first;
+	return d;
+}
+
+static void free_deferred(struct deferred *d)
+{
+	for (int i = 0; i < d->argc; i++)
+		RedisModule_FreeString(NULL, d->argv[i]);
+	RedisModule_Free(d);
+}
+
+void kea_replicate_deferred(RedisModuleCtx *ctx)
+{
+	while (deferred_first && !RedisModule_AvoidReplicaTraffic()) {
+		struct deferred *d = pop_deferred();
+
+		if (RedisModule_GetContextFlags(ctx) &
+		    REDISMODULE_CTX_FLAGS_MASTER)
+			replicate_now(ctx, d->command, d->argv, d->argc);
+		free_deferred(d);
+	}
+}
+
+void kea_drop_deferred(void)
+{
+	while (deferred_first)
+		free_deferred(pop_deferred());
+}
+
+/* ---- handlers ----------------------------------------------------------- */
+
+static int reply_error(RedisModuleCtx *ctx, char *text)
+{
+	RedisModule_ReplyWithError(ctx, text);
+	free(text);
+	return REDISMODULE_OK;
+}
+
+/* apply hands a command to Go. NULL, or the error reply, to be freed. */
+static char *apply(int command, RedisModuleString **argv, int argc)
+{
+	struct kea_arg *args;
+	char *error;
+
+	args = RedisModule_Alloc(sizeof(*args) * (size_t)(argc + 1));
+	for (int i = 0; i < argc; i++)
+		args[i].bytes = RedisModule_StringPtrLen(argv[i], &args[i].len);
+	error = keaGoCommand((char *)table[command].name + strlen(PREFIX), args,
+			     argc);
+	RedisModule_Free(args);
+	return error;
+}
+
+static bool arity_ok(int command, int argc)
+{
+	int arity = table[command].arity;
+
+	return arity < 0 ? argc >= -arity : argc == arity;
+}
+
+static int handle(RedisModuleCtx *ctx, int command, RedisModuleString **argv,
+		  int argc)
+{
+	char *error;
+
+	if (!arity_ok(command, argc))
+		return RedisModule_WrongArity(ctx);
+	error = apply(command, argv + 1, argc - 1);
+	if (error)
+		return reply_error(ctx, error);
+	replicate(ctx, command, argv + 1, argc - 1);
+	return RedisModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+static void redact(RedisModuleCtx *ctx, int argc)
+{
+	if (argc > PASSWORD_AT)
+		RedisModule_RedactClientCommandArgument(ctx, PASSWORD_AT);
+}
+
+static int handle_config_set(RedisModuleCtx *ctx, RedisModuleString **argv,
+			     int argc)
+{
+	redact(ctx, argc);
+	return handle(ctx, CONFIG_SET, argv, argc);
+}
+
+static int handle_disconnect(RedisModuleCtx *ctx, RedisModuleString **argv,
+			     int argc)
+{
+	return handle(ctx, DISCONNECT, argv, argc);
+}
+
+static int handle_size(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
+{
+	return handle(ctx, SIZE_SET, argv, argc);
+}
+
+static int handle_clean(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
+{
+	return handle(ctx, CLEAN, argv, argc);
+}
+
+static int handle_add(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
+{
+	return handle(ctx, ADD, argv, argc);
+}
+
+static int handle_set(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
+{
+	return handle(ctx, SET, argv, argc);
+}
+
+static int connect_reply(RedisModuleCtx *ctx, RedisModuleString **argv,
+			 int argc)
+{
+	const char *error = RedisModule_GetBlockedClientPrivateData(ctx);
+
+	(void)argv;
+	(void)argc;
+	if (error)
+		return RedisModule_ReplyWithError(ctx, error);
+	return RedisModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+static void connect_free(RedisModuleCtx *ctx, void *error)
+{
+	(void)ctx;
+	free(error);
+}
+
+void kea_unblock(void *client, const char *error)
+{
+	RedisModule_UnblockClient(client, error ? strdup(error) : NULL);
+}
+
+static int handle_connect(RedisModuleCtx *ctx, RedisModuleString **argv,
+			  int argc)
+{
+	const int cannot_wait = REDISMODULE_CTX_FLAGS_LUA |
+				REDISMODULE_CTX_FLAGS_MULTI |
+				REDISMODULE_CTX_FLAGS_REPLICATED |
+				REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
+	char *error;
+
+	redact(ctx, argc);
+	error = apply(CONNECT, argv + 1, argc - 1);
+	if (error)
+		return reply_error(ctx, error);
+	replicate(ctx, CONNECT, argv + 1, argc - 1);
+	if (RedisModule_GetContextFlags(ctx) & cannot_wait) {
+		keaGoConnect(NULL);
+		return RedisModule_ReplyWithSimpleString(ctx, "OK");
+	}
+	keaGoConnect(RedisModule_BlockClient(ctx, connect_reply, NULL,
+					     connect_free, 0));
+	return REDISMODULE_OK;
+}
+
+int kea_create_commands(RedisModuleCtx *ctx)
+{
+	static const RedisModuleCommandInfoVersion version = {
+		.version = 1,
+		.sizeof_historyentry = 16,
+		.sizeof_keyspec = 56,
+		.sizeof_arg = sizeof(RedisModuleCommandArg),
+	};
+
+	for (int i = 0; i < COMMANDS; i++) {
+		RedisModuleCommandInfo info = {
+			.version = &version,
+			.summary = table[i].summary,
+			.complexity = "O(1)",
+			.since = SINCE,
+			.arity = table[i].arity,
+			.args = table[i].args,
+		};
+		RedisModuleCommand *command;
+
+		if (RedisModule_CreateCommand(ctx, table[i].name,
+					      table[i].handler, table[i].flags,
+					      0, 0, 0) != REDISMODULE_OK)
+			return REDISMODULE_ERR;
+		command = RedisModule_GetCommand(ctx, table[i].name);
+		if (!command ||
+		    RedisModule_SetCommandInfo(command, &info) !=
+			    REDISMODULE_OK)
+			return REDISMODULE_ERR;
+		if (RedisModule_SetCommandACLCategories &&
+		    RedisModule_SetCommandACLCategories(
+			    command, "admin dangerous") != REDISMODULE_OK)
+			return REDISMODULE_ERR;
+	}
+	return REDISMODULE_OK;
+}

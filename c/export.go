@@ -1,0 +1,156 @@
+package c
+
+// #include <stdlib.h>
+// #include <string.h>
+// #include "kea.h"
+import "C"
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"unsafe"
+)
+
+// Module is what Go does when the server asks. Every method is called on
+// Redis's main thread and must not wait for a network.
+type Module interface {
+	// Load checks the load arguments; Configs tells the configurations to
+	// register. Start follows once the configurations have their values. An
+	// error of Load or Start refuses the load.
+	Load(args []string) error
+	Configs() []Config
+	Start() error
+	// Stop ends every goroutine and closes the connection. Also called when
+	// a load was refused half-way.
+	Stop()
+
+	// Command runs one of the commands, named without its prefix. For
+	// connect it only changes the settings: Connect follows.
+	Command(name string, args []string) error
+	// Connect starts connecting and calls done once, on any goroutine; done
+	// is nil when nobody waits.
+	Connect(done func(error))
+
+	ConfigText(name string) string
+	ConfigNumber(name string) int64
+	ConfigSetText(name, value string) error
+	ConfigSetNumber(name string, value int64) error
+	// ConfigApply puts what the ConfigSet functions staged into effect, all
+	// or nothing.
+	ConfigApply() error
+}
+
+// Implementation is the module; package main sets it before the server can
+// call, in its init.
+var Implementation Module
+
+// guard makes an error of a panic: one that crossed into C would end the
+// server.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v", p)
+			Log("warning", fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	return f()
+}
+
+// oneLine makes a text fit for a RESP error: no line ends.
+var oneLine = strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ")
+
+// report returns an error's text in C's memory, to be freed there; nil for nil.
+func report(prefix string, err error) *C.char {
+	if err == nil {
+		return nil
+	}
+	return C.CString(prefix + oneLine.Replace(err.Error()))
+}
+
+func arguments(args *C.struct_kea_arg, n C.int) []string {
+	out := make([]string, n)
+	for i, a := range unsafe.Slice(args, int(n)) {
+		out[i] = C.GoStringN(a.bytes, C.int(a.len))
+	}
+	return out
+}
+
+//export keaGoLoad
+func keaGoLoad(args *C.struct_kea_arg, n C.int) *C.char {
+	return report("", guard(func() error { return Implementation.Load(arguments(args, n)) }))
+}
+
+//export keaGoRegister
+func keaGoRegister(ctx unsafe.Pointer) (rc C.int) {
+	rc = 1
+	if err := guard(func() error { rc = registerConfigs(ctx, Implementation.Configs()); return nil }); err != nil {
+		return 1
+	}
+	return rc
+}
+
+//export keaGoStart
+func keaGoStart() *C.char {
+	return report("", guard(Implementation.Start))
+}
+
+//export keaGoStop
+func keaGoStop() {
+	_ = guard(func() error { Implementation.Stop(); return nil })
+}
+
+//export keaGoCommand
+func keaGoCommand(name *C.char, args *C.struct_kea_arg, n C.int) *C.char {
+	return report("ERR ", guard(func() error {
+		return Implementation.Command(C.GoString(name), arguments(args, n))
+	}))
+}
+
+//export keaGoConnect
+func keaGoConnect(client unsafe.Pointer) {
+	var done func(error)
+	if client != nil {
+		done = func(err error) {
+			text := report("ERR ", err)
+			C.kea_unblock(client, text)
+			C.free(unsafe.Pointer(text))
+		}
+	}
+	if err := guard(func() error { Implementation.Connect(done); return nil }); err != nil && done != nil {
+		done(err)
+	}
+}
+
+//export keaGoConfigText
+func keaGoConfigText(name *C.char, length *C.size_t) *C.char {
+	var text string
+	_ = guard(func() error { text = Implementation.ConfigText(C.GoString(name)); return nil })
+	*length = C.size_t(len(text))
+	return (*C.char)(C.CBytes([]byte(text)))
+}
+
+//export keaGoConfigNumber
+func keaGoConfigNumber(name *C.char) (n C.longlong) {
+	_ = guard(func() error { n = C.longlong(Implementation.ConfigNumber(C.GoString(name))); return nil })
+	return n
+}
+
+//export keaGoConfigSetText
+func keaGoConfigSetText(name, value *C.char, length C.size_t) *C.char {
+	return report("", guard(func() error {
+		return Implementation.ConfigSetText(C.GoString(name), C.GoStringN(value, C.int(length)))
+	}))
+}
+
+//export keaGoConfigSetNumber
+func keaGoConfigSetNumber(name *C.char, value C.longlong) *C.char {
+	return report("", guard(func() error {
+		return Implementation.ConfigSetNumber(C.GoString(name), int64(value))
+	}))
+}
+
+//export keaGoConfigApply
+func keaGoConfigApply() *C.char {
+	return report("", guard(Implementation.ConfigApply))
+}

@@ -1,0 +1,90 @@
+/*
+ * flow.h: the flow of events through the one queue of design: memory, the
+ * fallback list, and what is lent to the publisher. Main thread only, but for
+ * what flow.h marks otherwise.
+ *
+ * The queue's order, oldest first:
+ *
+ *     fallback list:       [ held ][ pending ]
+ *     lent:     [ trimmed ][ held ]           [ unstored ]
+ *     memory:                                             [ unstored ]
+ *
+ * held      elements at the list's head that the publisher has a copy of
+ * trimmed   lent events whose element has left the list before they were
+ *           settled (the list's limit, or somebody's LPOP)
+ * pending   elements that are nowhere in memory: to be read from the list
+ *
+ * With outbox on, an event is stored in the turn that made it, and lent in the
+ * same turn if the publisher has room for it; else it is read from the list
+ * later. So nothing is ever in memory and in the list at once, but what is lent.
+ *
+ * Storing goes from the oldest unstored event on, so among what is lent the
+ * stored ones come first; and memory is lent only when nothing is pending.
+ */
+#ifndef KEA_FLOW_H
+#define KEA_FLOW_H
+
+#include "lent.h"
+#include "list.h"
+
+struct kea_flow {
+	struct kea_queue queue;
+	struct kea_lent *lent;
+	RedisModuleString *list_name;
+
+	/* Settings. */
+	int64_t list_limit;  /* > 0 the most kept, 0 unlimited, < 0 store none */
+	size_t buffer_limit; /* bytes in memory before the list is used */
+	uint32_t window;     /* events lent at the most */
+	bool outbox;
+	bool no_list; /* there is no list to use: cluster mode */
+
+	/* Set by the publisher, any thread: the link is down or blocked, so
+	 * store what there is, and lend nothing. */
+	_Atomic bool away;
+
+	uint64_t held, trimmed, pending;
+	bool list_known;  /* the three above describe the list */
+	bool list_check;  /* compare with the list at the next turn */
+	bool again;       /* the last turn left work that it could have done */
+	uint64_t captured; /* events appended since the last turn */
+	bool store_more;   /* memory holds more that should be stored */
+	bool wrong_type;   /* the list's key holds something else */
+	bool drop_logged; /* since the backlog was last empty */
+
+	/* Counters for INFO. */
+	uint64_t stored, dropped;
+};
+
+/* What a turn may do. */
+enum kea_turn {
+	KEA_TURN_NORMAL,
+	KEA_TURN_STORE_ALL, /* everything into the list, nothing is lent */
+	KEA_TURN_LEND_ONLY, /* the dataset is not touched */
+};
+
+/*
+ * kea_flow_turn does what is due at the end of an event-loop turn: takes in
+ * settlements, stores, lends. It returns true when something was lent. It
+ * checks by itself whether the dataset may be written.
+ */
+bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how);
+
+/* kea_flow_idle tells, in a few loads, that a turn would find nothing to do. */
+bool kea_flow_idle(const struct kea_flow *f);
+
+/* The list is no longer ours to write (this node has become a replica), or is
+ * about to be (it has become a master): look at it anew. */
+void kea_flow_forget_list(struct kea_flow *f);
+
+/* Events in memory that the list does not hold, lent ones included. */
+uint64_t kea_flow_unstored(const struct kea_flow *f);
+
+/* Elements in the list, as far as we know. */
+uint64_t kea_flow_list_length(const struct kea_flow *f);
+
+/* Age of the oldest undelivered event in milliseconds, 0 when there is none. */
+long long kea_flow_oldest_ms(struct kea_flow *f, RedisModuleCtx *ctx,
+			     long long now_ms);
+
+#endif /* KEA_FLOW_H */

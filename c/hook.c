@@ -1,0 +1,115 @@
+/*
+ * hook.c: the keyspace callback, the path of every event. It runs inside the
+ * command that touched the key, with the server's lock held, so its cost is
+ * added to that command. It may not block, log, or call Go; and it must not
+ * write to the dataset.
+ *
+ * event and key are borrowed and die when we return; their bytes are copied
+ * into the queue. A slow broker must never become a slow Redis.
+ */
+#define _GNU_SOURCE /* CLOCK_REALTIME_COARSE */
+#include "state.h"
+
+#include <string.h>
+#include <time.h>
+
+#define NOT_OURS                                                              \
+	(REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING |        \
+	 REDISMODULE_CTX_FLAGS_ASYNC_LOADING)
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	/* A few nanoseconds; its resolution of some milliseconds is enough for
+	 * a timestamp that AMQP carries in seconds. */
+	clock_gettime(CLOCK_REALTIME_COARSE, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static size_t format_db(char out[12], int db)
+{
+	char rev[12];
+	size_t n = 0, len;
+
+	do {
+		rev[n++] = (char)('0' + db % 10);
+		db /= 10;
+	} while (db > 0);
+	for (len = 0; n > 0; len++)
+		out[len] = rev[--n];
+	return len;
+}
+
+static void append(const char *event, const char *key, size_t key_len, int db)
+{
+	char digits[12];
+	size_t db_len = format_db(digits, db), event_len = strlen(event);
+	struct kea_record *r;
+	uint8_t *body;
+
+	r = kea_queue_append(&kea.flow.queue, sizeof(*r) + db_len + 1 +
+						      event_len + 1 + key_len);
+	r->magic = KEA_RECORD_MAGIC;
+	r->version = KEA_RECORD_VERSION;
+	r->db_len = (uint8_t)db_len;
+	r->zero = 0;
+	r->event_len = (uint32_t)event_len;
+	r->origin = kea.origin;
+	r->seq = ++kea.seq;
+	r->time_ms = now_ms();
+	body = (uint8_t *)(r + 1);
+	memcpy(body, digits, db_len);
+	body += db_len;
+	*body++ = '\n';
+	memcpy(body, event, event_len);
+	body += event_len;
+	*body++ = '\n';
+	memcpy(body, key, key_len);
+}
+
+static void no_op(void *unused)
+{
+	(void)unused;
+}
+
+int kea_on_key_event(RedisModuleCtx *ctx, int type, const char *event,
+		     RedisModuleString *key)
+{
+	const char *bytes;
+	size_t len;
+	int db;
+
+	if (!kea.active || !((uint32_t)type & kea.classes) || !kea.masks)
+		return REDISMODULE_OK;
+	/* A replica's events are its master's; what is loaded has happened
+	 * before. */
+	if (RedisModule_GetContextFlags(ctx) & NOT_OURS)
+		return REDISMODULE_OK;
+	bytes = RedisModule_StringPtrLen(key, &len);
+	db = RedisModule_GetSelectedDb(ctx);
+	if (db == 0 && len == kea.list_name_len &&
+	    memcmp(bytes, kea.list_name, len) == 0) {
+		/* Somebody else's doing, for we write without events: look at
+		 * the list again. */
+		kea.flow.list_check = true;
+		return REDISMODULE_OK;
+	}
+	if (!kea_match(kea.masks, (const uint8_t *)bytes, len)) {
+		kea.filtered++;
+		return REDISMODULE_OK;
+	}
+	append(event, bytes, len, db);
+	kea.captured++;
+	kea.flow.captured++;
+	/*
+	 * On 7.0 commands of clients that were just unblocked run after
+	 * BEFORE_SLEEP, and the loop may then sleep for up to 1/hz seconds: a
+	 * one-shot that does nothing makes it turn once more at once.
+	 */
+	if (kea.past_turn && !kea.nudged) {
+		kea.nudged = true;
+		RedisModule_EventLoopAddOneShot(no_op, NULL);
+	}
+	return REDISMODULE_OK;
+}

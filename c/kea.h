@@ -1,0 +1,123 @@
+/*
+ * kea.h: what C promises to Go, in one page; and the module's state, shared by
+ * the C files.
+ *
+ * Threads, by the marks used below:
+ *   [main]  whoever holds the server's lock: the main thread, in practice
+ *   [pub]   the publisher's goroutine, on whichever OS thread it runs
+ *   [any]   any thread
+ */
+#ifndef KEA_H
+#define KEA_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Version as modules report it: major*10000 + minor*100 + patch. */
+#define KEA_VERSION 100
+
+/* ---- calls from Go ------------------------------------------------------ */
+
+/* What the main thread needs of the settings. */
+struct kea_params {
+	uint32_t classes;       /* REDISMODULE_NOTIFY_* of argument "events" */
+	int64_t list_limit;     /* fallback_storage_size */
+	uint64_t buffer_limit;  /* bytes */
+	uint32_t window;        /* events lent to the publisher at the most */
+	bool outbox;
+	const void *masks;      /* compiled by keymask; NULL: forward nothing */
+	size_t masks_len;
+	uint64_t masks_count;
+};
+
+/* [main] kea_configure takes the settings over; it copies the masks. Returns
+ * NULL, or why they can't be used (static text), with nothing changed. */
+const char *kea_configure(const struct kea_params *p);
+
+/* [main] The classes of events that this server knows. */
+uint32_t kea_server_classes(void);
+
+/* [pub] One run of records, readable until it is settled or given back. */
+struct kea_span {
+	const uint8_t *start;
+	uint64_t bytes;
+	uint64_t count;
+};
+
+/* [pub] See lent.h. */
+bool kea_take(struct kea_span *span);
+void kea_settle(uint64_t n);
+void kea_give_back(void);
+bool kea_sleep(void);
+
+/* [main] The descriptor that becomes readable when the publisher is woken. The
+ * caller closes it, after the publisher has stopped. */
+int kea_event_fd(void);
+
+/* [any] kea_away tells whether the link is down: events are stored then, and
+ * none are lent. Wakes the main thread when it changes. */
+void kea_away(bool away);
+
+enum kea_state_name {
+	KEA_DISABLED,
+	KEA_IDLE,
+	KEA_CONNECTING,
+	KEA_CONNECTED,
+	KEA_BLOCKED,
+	KEA_BACKOFF,
+};
+
+/* [any] What INFO shows of the link. Texts are cut at 255 bytes; line ends and
+ * colons in them are replaced. */
+void kea_info_link(int state, const char *host, size_t host_len, int port);
+void kea_info_error(const char *text, size_t len);
+
+/* Counters of the publisher, absolute. */
+struct kea_counters {
+	uint64_t connects, connect_failures, published, confirmed, returned,
+		nacked, dropped, inflight;
+};
+
+/* [any] */
+void kea_info_counters(const struct kea_counters *c);
+
+/* [any] level: debug, verbose, notice or warning. */
+void kea_log(const char *level, const char *text);
+
+/* [any] kea_unblock answers the client that keaGoConnect was given: with OK
+ * when error is NULL, else with the error, which is copied. Exactly once for
+ * each client. */
+void kea_unblock(void *client, const char *error);
+
+/* [main] Everything is stored that can be; true when memory is empty. Called
+ * when the publisher has stopped. */
+bool kea_store_all(void *ctx);
+
+/* [any] Bytes of C memory that the queue has allocated, for tests. */
+uint64_t kea_memory(void);
+
+/* One setting as a module configuration. */
+enum kea_config_kind { KEA_CONFIG_TEXT, KEA_CONFIG_NUMBER, KEA_CONFIG_BOOL };
+
+struct kea_config {
+	char *name;
+	int kind;
+	char *text_default;
+	long long number_default, min, max;
+};
+
+/* [main] in OnLoad: the table stays Go's (malloc'ed, kept until unload). */
+int kea_register_configs(void *ctx, struct kea_config *table, size_t n);
+
+/* [main] keyspace subscription; more classes may be added later. */
+int kea_subscribe(uint32_t classes);
+
+/* One string argument of a command. */
+struct kea_arg {
+	const char *bytes;
+	size_t len;
+};
+
+#endif /* KEA_H */

@@ -1,0 +1,56 @@
+/*
+ * list.h: the fallback list, an ordinary Redis list whose elements are records
+ * (queue.h). Main thread only, inside a context in which the dataset may be
+ * used; whether it may be *written* is the caller's to check (flow.c).
+ *
+ * The list is written with the low-level list calls and one explicit
+ * replication command a batch, not with RM_Call: so our own writes make no
+ * keyspace event, and neither MONITOR nor SLOWLOG shows the events' payload.
+ */
+#ifndef KEA_LIST_H
+#define KEA_LIST_H
+
+#include "queue.h"
+#include "redisapi.h"
+
+/* An open fallback list, valid within one callback. */
+struct kea_list {
+	RedisModuleCtx *ctx;
+	RedisModuleString *name;
+	RedisModuleKey *key;   /* NULL: no such key (opened for reading) */
+	uint64_t popped;       /* pops not replicated yet */
+	bool usable;           /* a list, or nothing */
+};
+
+/* Opens for reading and writing. Close it with kea_list_close. */
+void kea_list_open(struct kea_list *l, RedisModuleCtx *ctx,
+		   RedisModuleString *name, bool write);
+
+/* Replicates what is outstanding and closes. Safe on a list never opened. */
+void kea_list_close(struct kea_list *l);
+
+uint64_t kea_list_length(const struct kea_list *l);
+
+/* Appends a run's records. */
+void kea_list_push(struct kea_list *l, const struct kea_run *run);
+
+/* The id of the element at index (negative: from the end); false when there is
+ * no such element or it is no record. */
+bool kea_list_id(struct kea_list *l, long index, struct kea_record *head);
+
+/* Pops the n oldest elements. */
+void kea_list_drop(struct kea_list *l, uint64_t n);
+
+/* Pops the oldest element if its id is that of the record; else changes
+ * nothing and returns false. */
+bool kea_list_pop(struct kea_list *l, const struct kea_record *expected);
+
+/*
+ * Copies elements from index on into a loose chunk of q: at most max, at most
+ * one chunk. *run is the copy (count 0: nothing, and no chunk). Stops before
+ * an element that is no record and sets *alien.
+ */
+void kea_list_read(struct kea_list *l, struct kea_queue *q, long index,
+		   uint32_t max, struct kea_run *run, bool *alien);
+
+#endif /* KEA_LIST_H */

@@ -1,0 +1,78 @@
+/* state.h: the module's one state, seen by the C files only. Main thread, but
+ * for what is atomic. */
+#ifndef KEA_STATE_H
+#define KEA_STATE_H
+
+#include "flow.h"
+#include "kea.h"
+#include "match.h"
+
+#define KEA_LIST_NAME_MAX 128
+
+/*
+ * A short text that one thread writes and INFO reads, even from the crash
+ * handler: no lock. version is odd while a write is under way.
+ */
+struct kea_text {
+	_Atomic uint32_t version;
+	_Atomic uint64_t words[32];
+};
+
+struct kea_module {
+	/* Read by every event; written when a setting changes. */
+	bool active;        /* loaded, and not being unloaded */
+	bool past_turn;     /* between BEFORE_SLEEP and AFTER_SLEEP */
+	bool nudged;        /* a turn was forced in that gap already */
+	uint32_t classes;
+	const struct kea_program *masks;
+	uint64_t masks_count;
+	size_t list_name_len;
+	char list_name[KEA_LIST_NAME_MAX];
+	uint64_t origin, seq;
+	uint64_t captured, filtered;
+	struct kea_flow flow;
+
+	RedisModuleCtx *ctx; /* detached: for logs, and INFO's look at the list */
+	void *masks_memory;
+	uint32_t subscribed;
+	int cron_ticks;
+	int event_fd;
+	bool event_fd_given; /* Go closes it */
+
+	_Atomic uint32_t window; /* flow.window, for the publisher */
+	_Atomic bool main_called; /* a one-shot is under way */
+	_Atomic uint64_t connects, connect_failures, published, confirmed,
+		returned, nacked, poisoned, inflight;
+	_Atomic int state, port;
+	struct kea_text host, error;
+
+	/* The publisher's own: events taken and not settled. */
+	uint64_t out;
+
+	struct kea_lent lent;
+};
+
+extern struct kea_module kea;
+
+/* hook.c */
+int kea_on_key_event(RedisModuleCtx *ctx, int type, const char *event,
+		     RedisModuleString *key);
+
+/* turn.c */
+void kea_on_loop(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
+		 void *data);
+void kea_wake_main(void);
+void kea_wake_publisher(void);
+
+/* info.c */
+void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report);
+
+/* commands.c */
+int kea_create_commands(RedisModuleCtx *ctx);
+void kea_replicate_deferred(RedisModuleCtx *ctx);
+void kea_drop_deferred(void);
+
+/* config.c */
+void kea_config_free(void);
+
+#endif /* KEA_STATE_H */

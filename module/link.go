@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/key-evt-amqp/key_evt_amqp/amqp"
+	"github.com/key-evt-amqp/key_evt_amqp/c"
+)
+
+// link tells Redis what the publisher reports: to the main thread whether
+// events are to be stored, to INFO the figures, to the log the changes. Called
+// on the publisher's goroutine.
+type link struct {
+	lastLogged string
+}
+
+// states are INFO's, by the publisher's.
+var states = map[amqp.State]int{
+	amqp.Disabled: c.Disabled, amqp.Idle: c.Idle, amqp.Connecting: c.Connecting,
+	amqp.Connected: c.Connected, amqp.Blocked: c.Blocked, amqp.Backoff: c.Backoff,
+}
+
+// StateChanged implements [amqp.Observer].
+func (l *link) StateChanged(change amqp.Change) {
+	switch change.State {
+	case amqp.Idle, amqp.Connected:
+		c.Away(false)
+	case amqp.Disabled, amqp.Blocked, amqp.Backoff:
+		c.Away(true)
+	case amqp.Connecting:
+		// As it was: the first connection of all is waited for in
+		// memory, a lost one was stored already.
+	}
+	c.InfoLink(states[change.State], change.Host, change.Port)
+	if change.Err != nil {
+		c.InfoError(change.Err.Error())
+	}
+	l.log(change)
+}
+
+// log writes one line for each change, not for each attempt: a failure that
+// repeats itself says nothing new.
+func (l *link) log(change amqp.Change) {
+	where := net.JoinHostPort(change.Host, strconv.Itoa(change.Port))
+	level, text := "notice", ""
+	switch change.State {
+	case amqp.Connected:
+		text = "connected to " + where
+	case amqp.Blocked:
+		level, text = "warning", fmt.Sprintf("%s blocks publishing: %v", where, change.Err)
+	case amqp.Disabled:
+		text = "disconnected, until connect"
+	case amqp.Backoff:
+		level, text = "warning", fmt.Sprintf("not delivering, retrying: %v", change.Err)
+	}
+	if text == "" || text == l.lastLogged {
+		return
+	}
+	l.lastLogged = text
+	c.Log(level, text)
+}
+
+// Counted implements [amqp.Observer].
+func (l *link) Counted(n amqp.Counters) {
+	c.InfoCounters(c.Counters{
+		Connects: n.Connects, ConnectFailures: n.ConnectFailures,
+		Published: n.Published, Confirmed: n.Confirmed,
+		Returned: n.Returned, Nacked: n.Nacked,
+		Dropped: n.Dropped, Inflight: n.Inflight,
+	})
+}
+
+// Dropped implements [amqp.Observer].
+func (l *link) Dropped(m *amqp.Message, reason error) {
+	c.Log("warning", fmt.Sprintf("event %s (%s, %d bytes) dropped: %v", m.ID, m.Type, len(m.Body), reason))
+}

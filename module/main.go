@@ -1,0 +1,234 @@
+// Package main is the module: it knows the settings and what the commands
+// mean, and wires the parts together. It is built as a C shared library that
+// redis-server loads; main is never called.
+//
+// Order of life: Load checks the arguments, Redis then sets configurations,
+// Start begins delivering; Stop ends everything, on unload and when a load is
+// refused half-way. All of it, and every command, runs on Redis's main thread,
+// so module needs no lock.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/key-evt-amqp/key_evt_amqp/amqp"
+	"github.com/key-evt-amqp/key_evt_amqp/c"
+	"github.com/key-evt-amqp/key_evt_amqp/fallback"
+)
+
+func main() {}
+
+func init() { c.Implementation = &module{} }
+
+// disconnectTimeout bounds the wait for what is in flight at disconnect.
+const disconnectTimeout = 2 * time.Second
+
+type module struct {
+	current *settings // in effect, or about to be at Start
+	staged  *settings // what CONFIG SET has set and not applied; nil when nothing is
+	running bool
+
+	source    *source
+	publisher *amqp.Publisher
+}
+
+// Load implements [c.Module].
+func (m *module) Load(args []string) error {
+	// A guest in somebody's database server: few threads, little garbage.
+	runtime.GOMAXPROCS(2)
+	debug.SetGCPercent(400)
+	serverClasses = c.ServerClasses()
+	*m = module{}
+	s := defaults()
+	if err := s.setArguments(0, args); err != nil {
+		return err
+	}
+	m.current = s
+	return nil
+}
+
+// Configs implements [c.Module]. The load arguments are the defaults: a line
+// in redis.conf wins over them, and CONFIG REWRITE, which keeps the loadmodule
+// line, writes only what differs.
+func (m *module) Configs() []c.Config {
+	rows := make([]c.Config, len(table))
+	for i, row := range table {
+		rows[i] = c.Config{
+			Name: row.name, Kind: row.kind, Min: row.min, Max: row.max,
+			Text: m.current.texts[row.name], Number: m.current.numbers[row.name],
+		}
+	}
+	return rows
+}
+
+// Start implements [c.Module].
+func (m *module) Start() error {
+	if m.staged != nil {
+		m.current, m.staged = m.staged, nil
+	}
+	if err := m.configure(m.current); err != nil {
+		return err
+	}
+	m.source = newSource(c.EventFD(), layoutOf(m.current))
+	m.publisher = amqp.New(m.source, &link{}, m.publisherConfig(m.current))
+	m.publisher.Start()
+	m.running = true
+	return nil
+}
+
+// Stop implements [c.Module].
+func (m *module) Stop() {
+	if m.running {
+		m.publisher.Stop()
+		m.source.close()
+	}
+	*m = module{}
+}
+
+// configure hands the main thread what it needs.
+func (m *module) configure(s *settings) error {
+	program, count, err := s.compiled()
+	if err != nil {
+		return err
+	}
+	plan := fallback.Draw(fallback.Settings{
+		ListLimit:   s.numbers["fallback_storage_size"],
+		BufferLimit: s.numbers["buffer_limit"],
+		MaxInflight: int(s.numbers["max_inflight"]),
+		Outbox:      s.numbers["outbox"] != 0,
+	})
+	return c.Configure(c.Params{
+		Classes:     s.events.classes,
+		ListLimit:   plan.ListLimit,
+		BufferLimit: plan.BufferLimit,
+		Window:      plan.Window,
+		Outbox:      plan.Outbox,
+		Masks:       program,
+		MasksCount:  count,
+	})
+}
+
+// change puts new settings into effect, all or nothing.
+func (m *module) change(s *settings) error {
+	if err := m.configure(s); err != nil {
+		return err
+	}
+	m.current, m.staged = s, nil
+	m.source.layout.Store(layoutOf(s))
+	m.publisher.Configure(m.publisherConfig(s))
+	return nil
+}
+
+func layoutOf(s *settings) *layout {
+	return newLayout(s.events, s.texts["routing_key"])
+}
+
+func (m *module) publisherConfig(s *settings) amqp.Config {
+	ms := func(name string) time.Duration { return time.Duration(s.numbers[name]) * time.Millisecond }
+	host, _ := os.Hostname()
+	return amqp.Config{
+		Hosts:             s.brokers(),
+		Username:          s.texts["username"],
+		Password:          s.password,
+		Vhost:             s.texts["vhost"],
+		Heartbeat:         time.Duration(s.numbers["heartbeat"]) * time.Second,
+		Exchange:          s.texts["exchange_name"],
+		DeliveryMode:      uint8(s.numbers["delivery_mode"]),
+		Mandatory:         s.numbers["mandatory"] != 0,
+		MaxInflight:       int(s.numbers["max_inflight"]),
+		ConnectTimeout:    ms("connect_timeout"),
+		ReconnectDelayMax: ms("reconnect_delay_max"),
+		ConnectionName:    fmt.Sprintf("key_evt_amqp on %s, redis pid %d", host, os.Getpid()),
+	}
+}
+
+// Command implements [c.Module].
+func (m *module) Command(name string, args []string) error {
+	s := m.current.clone()
+	var err error
+	switch name {
+	case "config_set", "connect":
+		if len(args) == 0 {
+			return nil
+		}
+		err = s.setArguments(firstOfCommands, args)
+	case "disconnect":
+		m.publisher.Disconnect(disconnectTimeout, func() {})
+		return nil
+	case "fallback_storage_size_set":
+		var n int64
+		if n, err = strconv.ParseInt(args[0], 10, 64); err != nil {
+			return fmt.Errorf("n: %q is not a 64-bit integer", args[0])
+		}
+		s.numbers["fallback_storage_size"] = n
+	case "keymask_clean":
+		err = s.setMasks(nil)
+	case "keymask_add":
+		err = s.addMasks(args)
+	case "keymask_set":
+		err = s.setMasks(args)
+	default:
+		err = errors.New("unknown command " + name)
+	}
+	if err != nil {
+		return err
+	}
+	return m.change(s)
+}
+
+// Connect implements [c.Module].
+func (m *module) Connect(done func(error)) {
+	if done == nil {
+		done = func(error) {}
+	}
+	m.publisher.Connect(done)
+}
+
+// ---- settings as Redis configuration
+
+// editable is where ConfigSet functions write.
+func (m *module) editable() *settings {
+	if m.staged == nil {
+		m.staged = m.current.clone()
+	}
+	return m.staged
+}
+
+func (m *module) shown() *settings {
+	if m.staged != nil {
+		return m.staged
+	}
+	return m.current
+}
+
+// ConfigText implements [c.Module].
+func (m *module) ConfigText(name string) string { return m.shown().texts[name] }
+
+// ConfigNumber implements [c.Module].
+func (m *module) ConfigNumber(name string) int64 { return m.shown().numbers[name] }
+
+// ConfigSetText implements [c.Module].
+func (m *module) ConfigSetText(name, value string) error {
+	return m.editable().setText(find(name), value)
+}
+
+// ConfigSetNumber implements [c.Module].
+func (m *module) ConfigSetNumber(name string, value int64) error {
+	return m.editable().setNumber(find(name), value)
+}
+
+// ConfigApply implements [c.Module].
+func (m *module) ConfigApply() error {
+	if m.staged == nil || !m.running {
+		return nil
+	}
+	s := m.staged
+	m.staged = nil // on failure the server sets the old values again
+	return m.change(s)
+}

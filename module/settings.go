@@ -1,0 +1,319 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/key-evt-amqp/key_evt_amqp/amqp"
+	"github.com/key-evt-amqp/key_evt_amqp/c"
+	"github.com/key-evt-amqp/key_evt_amqp/keymask"
+)
+
+// settings are all that a user can set, checked. Every value is also kept as
+// the text or number that the user gave, by the setting's name: that is what
+// CONFIG GET shows.
+type settings struct {
+	texts   map[string]string
+	numbers map[string]int64
+
+	events events
+	hosts  []hostname
+	masks  []keymask.Mask
+	all    bool // ALL among the masks
+}
+
+type hostname struct {
+	name string
+	port int // 0: the setting port
+}
+
+// setting is one row of the table that everything is made of: load arguments,
+// commands, configurations, the checks of each.
+type setting struct {
+	name       string
+	kind       c.ConfigKind
+	text       string // default of a text
+	number     int64  // default of a number or bool
+	min, max   int64
+	check      func(s *settings, text string) error // of a text; nil: any
+	positional bool                                 // an argument of section 1, in the table's order
+}
+
+// table lists the settings, the eleven arguments first and in their order.
+var table = []setting{
+	{name: "events", text: "xe", check: (*settings).setEvents, positional: true},
+	{name: "hostname", text: "127.0.0.1", check: (*settings).setHosts, positional: true},
+	{name: "port", kind: c.Number, number: 5672, min: 1, max: 65535, positional: true},
+	{name: "username", text: "guest", check: shortText, positional: true},
+	{name: "password", text: "guest", positional: true},
+	{name: "heartbeat", kind: c.Number, number: 30, min: 0, max: 65535, positional: true},
+	{name: "exchange_name", text: "amq.direct", check: shortText, positional: true},
+	{name: "routing_key", text: "redis_keyspace_events", check: shortText, positional: true},
+	{name: "delivery_mode", kind: c.Number, number: 1, min: 1, max: 2, positional: true},
+	{name: "fallback_storage_size", kind: c.Number, number: 10000000, min: math.MinInt64, max: math.MaxInt64, positional: true},
+	{name: "key_mask", check: (*settings).setMaskLine, positional: true},
+
+	{name: "vhost", text: "/", check: shortText},
+	{name: "password_file", check: readableFile},
+	{name: "connect_timeout", kind: c.Number, number: 5000, min: 1, max: 600000},
+	{name: "reconnect_delay_max", kind: c.Number, number: 10000, min: 100, max: 3600000},
+	{name: "max_inflight", kind: c.Number, number: 2048, min: 1, max: 5000},
+	{name: "buffer_limit", kind: c.Number, number: 64 << 20, min: 64 << 10, max: 1 << 40},
+	{name: "outbox", kind: c.Bool, number: 0, max: 1},
+	{name: "mandatory", kind: c.Bool, number: 1, max: 1},
+}
+
+// Rows of the table by position, and where the masks begin.
+const (
+	firstOfCommands = 1 // commands begin with hostname
+	maskPosition    = 10
+)
+
+func find(name string) *setting {
+	for i := range table {
+		if table[i].name == name {
+			return &table[i]
+		}
+	}
+	panic("no setting " + name)
+}
+
+// defaults returns the settings when nothing is given.
+func defaults() *settings {
+	s := &settings{texts: map[string]string{}, numbers: map[string]int64{}}
+	for i := range table {
+		row := &table[i]
+		if row.kind == c.Text {
+			if err := s.setText(row, row.text); err != nil {
+				panic(err)
+			}
+		} else {
+			s.numbers[row.name] = row.number
+		}
+	}
+	return s
+}
+
+// clone copies the settings, so that a change can be tried and thrown away.
+func (s *settings) clone() *settings {
+	t := *s
+	t.texts, t.numbers = map[string]string{}, map[string]int64{}
+	for k, v := range s.texts {
+		t.texts[k] = v
+	}
+	for k, v := range s.numbers {
+		t.numbers[k] = v
+	}
+	return &t
+}
+
+func (s *settings) setText(row *setting, text string) error {
+	if row.check != nil {
+		if err := row.check(s, text); err != nil {
+			return fmt.Errorf("%s: %w", row.name, err)
+		}
+	}
+	s.texts[row.name] = text
+	return nil
+}
+
+func (s *settings) setNumber(row *setting, n int64) error {
+	if n < row.min || n > row.max {
+		return fmt.Errorf("%s: %d is not from %d to %d", row.name, n, row.min, row.max)
+	}
+	s.numbers[row.name] = n
+	return nil
+}
+
+// set takes a value as the user typed it.
+func (s *settings) set(row *setting, text string) error {
+	if row.kind == c.Text {
+		return s.setText(row, text)
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%s: %q is not an integer from %d to %d", row.name, text, row.min, row.max)
+	}
+	return s.setNumber(row, n)
+}
+
+// setArguments takes arguments by position, the first of them the table's row
+// first; those left out keep their value.
+func (s *settings) setArguments(first int, args []string) error {
+	for i, text := range args {
+		at := first + i
+		if at >= maskPosition {
+			return s.setMasks(args[i:])
+		}
+		if err := s.set(&table[at], text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ---- masks
+
+// setMasks replaces all masks.
+func (s *settings) setMasks(texts []string) error {
+	raw := make([][]byte, len(texts))
+	for i, t := range texts {
+		raw[i] = []byte(t)
+	}
+	masks, all, err := keymask.ParseList(raw)
+	if err != nil {
+		return fmt.Errorf("key_mask: %w", err)
+	}
+	s.masks, s.all = masks, all
+	s.texts["key_mask"] = joinQuoted(s.maskTexts())
+	return nil
+}
+
+// addMasks adds to those there are.
+func (s *settings) addMasks(texts []string) error {
+	return s.setMasks(append(s.maskTexts(), texts...))
+}
+
+// maskTexts are the masks as the user wrote them.
+func (s *settings) maskTexts() []string {
+	if s.all {
+		return []string{"ALL"}
+	}
+	texts := make([]string, len(s.masks))
+	for i, m := range s.masks {
+		texts[i] = m.String()
+	}
+	return texts
+}
+
+// setMaskLine takes the masks as one text, in redis.conf's own quoting.
+func (s *settings) setMaskLine(line string) error {
+	texts, err := splitQuoted(line)
+	if err != nil {
+		return err
+	}
+	if err := s.setMasks(texts); err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "key_mask: "))
+	}
+	return nil
+}
+
+// compiled returns the masks for C, and how many there are.
+func (s *settings) compiled() ([]byte, int, error) {
+	if s.all {
+		every, err := keymask.Parse(nil)
+		if err != nil {
+			return nil, 0, err
+		}
+		set, err := keymask.Compile(every)
+		if err != nil {
+			return nil, 0, err
+		}
+		return set.Program(), 1, nil
+	}
+	if len(s.masks) == 0 {
+		return nil, 0, nil
+	}
+	set, err := keymask.Compile(s.masks...)
+	if err != nil {
+		return nil, 0, fmt.Errorf("key_mask: %w", err)
+	}
+	return set.Program(), len(s.masks), nil
+}
+
+// ---- checks of texts
+
+// shortText holds for what AMQP carries as a short string.
+func shortText(_ *settings, text string) error {
+	if len(text) > 255 {
+		return fmt.Errorf("%d bytes, AMQP allows 255", len(text))
+	}
+	return nil
+}
+
+func readableFile(_ *settings, path string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// setHosts takes the brokers in order of preference: name, name:port, [v6],
+// [v6]:port, separated by commas.
+func (s *settings) setHosts(text string) error {
+	var hosts []hostname
+	for _, part := range strings.Split(text, ",") {
+		h, err := parseHost(strings.TrimSpace(part))
+		if err != nil {
+			return err
+		}
+		hosts = append(hosts, h)
+	}
+	s.hosts = hosts
+	return nil
+}
+
+func parseHost(text string) (h hostname, err error) {
+	host, port := text, ""
+	switch {
+	case strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]"):
+		host = text[1 : len(text)-1]
+	case strings.HasPrefix(text, "["), strings.Count(text, ":") == 1:
+		if host, port, err = net.SplitHostPort(text); err != nil {
+			return h, fmt.Errorf("%q is no host", text)
+		}
+	case strings.Contains(text, ":"):
+		return h, fmt.Errorf("%q: put an IPv6 address in brackets", text)
+	}
+	if host == "" || strings.ContainsAny(host, " \t\r\n\x00[]") {
+		return h, fmt.Errorf("%q is no host", text)
+	}
+	h.name = host
+	if port != "" {
+		if h.port, err = strconv.Atoi(port); err != nil || h.port < 1 || h.port > 65535 {
+			return h, fmt.Errorf("%q: the port is not from 1 to 65535", text)
+		}
+	}
+	return h, nil
+}
+
+func (s *settings) setEvents(text string) (err error) {
+	s.events, err = parseEvents(text, serverClasses)
+	return err
+}
+
+// ---- what the publisher gets
+
+// password is read at each connection, so that the file can be rotated.
+func (s *settings) password() (string, error) {
+	path := s.texts["password_file"]
+	if path == "" {
+		return s.texts["password"], nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("password_file: %w", err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	return strings.TrimSuffix(line, "\r"), nil
+}
+
+func (s *settings) brokers() []amqp.Host {
+	hosts := make([]amqp.Host, len(s.hosts))
+	for i, h := range s.hosts {
+		hosts[i] = amqp.Host{Name: h.name, Port: h.port}
+		if h.port == 0 {
+			hosts[i].Port = int(s.numbers["port"])
+		}
+	}
+	return hosts
+}

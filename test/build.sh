@@ -1,0 +1,24 @@
+#!/bin/sh
+# Builds the module both ways and checks what comes out: the file's mode, and
+# that it shows the server two entry points and nothing else of ours.
+set -eu
+cd "$(dirname "$0")/.."
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+check() {
+	[ "$(stat -c %a "$1")" = 755 ] || { echo "$1: mode $(stat -c %a "$1"), not 755"; exit 1; }
+	for symbol in RedisModule_OnLoad RedisModule_OnUnload; do
+		nm -D --defined-only "$1" | grep -q " T $symbol\$" || { echo "$1: no $symbol"; exit 1; }
+	done
+	if nm -D --defined-only "$1" | grep -E ' [A-Z] kea_'; then
+		echo "$1: shows inner symbols"; exit 1
+	fi
+	echo "ok $1"
+}
+
+make --no-print-directory
+check build/libredis_keyspace_amqp.so
+cmake -DCMAKE_BUILD_TYPE=Release -S . -B "$scratch/build" >/dev/null
+cmake --build "$scratch/build" --target redis_keyspace_amqp
+check "$scratch/build/libredis_keyspace_amqp.so"
