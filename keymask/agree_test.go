@@ -17,7 +17,7 @@ import (
 )
 
 // rulesMax bounds mask length times key length for the slow matchers.
-const rulesMax = 1 << 16
+const rulesMax = 1 << 14
 
 // agree fails the test unless all matchers say the same of every key.
 func agree(tb testing.TB, c *driver, texts, keys [][]byte) {

@@ -53,6 +53,12 @@ var cases = []struct {
 	{"all bytes", "^.*$", []string{"", "a", "\n"}, nil},
 	{"stars in a row", "^a*b*c*d$", []string{"d", "ad", "bd", "cd", "aabbccd", "acd"}, []string{"", "bad", "cbd", "ab"}},
 	{"star after a starred prefix", "^xa*a*a*y", []string{"xy", "xaay"}, []string{"xby", "axy"}},
+	{
+		"stars in a row that fill whole words of state",
+		"^" + strings.Repeat("a*b*", 40) + strings.Repeat("c*d*", 80) + "e$",
+		[]string{"e", "ae", "be", "ade", "abcde", "de"},
+		[]string{"", "ca e", "cae", "ea", "a"},
+	},
 	{"literal star", "*", []string{"*", "a*b"}, []string{"", "a"}},
 	{"literal star at the start", "^*", []string{"*", "*a"}, []string{"", "a*"}},
 	{"literal star, whole key", "^*$", []string{"*"}, []string{"", "**", "a"}},
