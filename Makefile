@@ -4,11 +4,11 @@ BUILD   := build
 MODULE  := $(BUILD)/libredis_keyspace_amqp.so
 GO      ?= go
 CC      ?= cc
-CFLAGS  := -std=c11 -O1 -g -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
+CFLAGS  := -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
 
 # The main thread's half of the module that knows nothing of Redis and Go.
-C_PLAIN := c/queue.c c/lent.c c/match.c
-C_TESTS := queue lent
+C_PLAIN := c/queue.c c/lent.c c/match.c c/spool.c
+C_TESTS := queue lent match spool
 
 .PHONY: all help run test test-unit test-c test-e2e lint clean FORCE
 

@@ -3,7 +3,7 @@
 // kea.h states what C promises, [Module] what Go does.
 package c
 
-// #cgo CFLAGS: -std=c11 -O2 -g -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter
+// #cgo CFLAGS: -std=c11 -D_GNU_SOURCE -O2 -g -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter
 // #include <stdlib.h>
 // #include "kea.h"
 import "C"
@@ -15,26 +15,28 @@ import (
 
 // Params is what the main thread needs of the settings.
 type Params struct {
-	Classes     uint32 // classes of events, the server's own bits
-	ListLimit   int64  // most events in the fallback list; 0 unlimited, < 0 none are stored
-	BufferLimit uint64 // bytes of events in memory before they go to the list
-	Window      uint32 // events lent to the publisher at the most
-	Outbox      bool   // every event is in the list before the client has its reply
-	Masks       []byte // compiled masks; empty: nothing is forwarded
-	MasksCount  int
+	Classes               uint32 // classes of events, the server's own bits
+	ListLimit             int64  // most events in the fallback list; 0 unlimited, < 0 none are stored
+	BufferLimit           uint64 // bytes of events in memory before they go to the list
+	Window                uint32 // events lent to the publisher at the most
+	Outbox                bool   // every event is in the list before the client has its reply
+	ShutdownTimeoutMillis uint32 // how long SHUTDOWN may wait for confirms
+	Masks                 []byte // compiled masks; empty: nothing is forwarded
+	MasksCount            int
 }
 
 // Configure hands settings to the main thread's side. Main thread only. On
 // error nothing has changed.
 func Configure(p Params) error {
 	in := C.struct_kea_params{
-		classes:      C.uint32_t(p.Classes),
-		list_limit:   C.int64_t(p.ListLimit),
-		buffer_limit: C.uint64_t(p.BufferLimit),
-		window:       C.uint32_t(p.Window),
-		outbox:       C.bool(p.Outbox),
-		masks_len:    C.size_t(len(p.Masks)),
-		masks_count:  C.uint64_t(p.MasksCount),
+		classes:             C.uint32_t(p.Classes),
+		list_limit:          C.int64_t(p.ListLimit),
+		buffer_limit:        C.uint64_t(p.BufferLimit),
+		window:              C.uint32_t(p.Window),
+		outbox:              C.bool(p.Outbox),
+		shutdown_timeout_ms: C.uint32_t(p.ShutdownTimeoutMillis),
+		masks_len:           C.size_t(len(p.Masks)),
+		masks_count:         C.uint64_t(p.MasksCount),
 	}
 	if len(p.Masks) > 0 {
 		in.masks = C.CBytes(p.Masks)

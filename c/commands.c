@@ -3,7 +3,6 @@
  * (module/); here are the arguments' way in, the reply, the way to replicas,
  * and the blocked client of connect.
  */
-#define _GNU_SOURCE /* strdup */
 #include "_cgo_export.h"
 #include "state.h"
 

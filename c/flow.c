@@ -43,6 +43,41 @@ uint64_t kea_flow_unstored(const struct kea_flow *f)
 	return f->lent->count - f->held - f->trimmed + f->queue.count;
 }
 
+uint64_t kea_flow_undelivered(const struct kea_flow *f)
+{
+	uint64_t settled = kea_lent_settled(f->lent);
+	uint64_t stored = f->held + f->trimmed;
+
+	return kea_flow_unstored(f) - (settled > stored ? settled - stored : 0);
+}
+
+void kea_flow_visit(struct kea_flow *f,
+		    void (*visit)(void *arg, const struct kea_run *run),
+		    void *arg)
+{
+	uint64_t skip = kea_lent_settled(f->lent);
+	struct kea_lent_run *r;
+	struct kea_run run;
+
+	for (uint64_t i = 0; (r = kea_lent_nth(f->lent, i)); i++) {
+		run = r->run;
+		for (; skip > 0 && run.count > 0; skip--) {
+			uint8_t *after = kea_record_after(run.start);
+
+			run.bytes -= (size_t)(after - run.start);
+			run.start = after;
+			run.count--;
+		}
+		if (!r->stored && run.count > 0)
+			visit(arg, &run);
+	}
+	while (kea_queue_peek(&f->queue, UINT32_MAX, SIZE_MAX, &run)) {
+		kea_queue_take(&f->queue, &run);
+		visit(arg, &run);
+		kea_run_release(&f->queue, &run, run.count);
+	}
+}
+
 void kea_flow_forget_list(struct kea_flow *f)
 {
 	struct kea_lent_run *r;

@@ -77,6 +77,16 @@ bool kea_flow_idle(const struct kea_flow *f);
  * about to be (it has become a master): look at it anew. */
 void kea_flow_forget_list(struct kea_flow *f);
 
+/* kea_flow_undelivered counts the events that a shutdown would lose: neither
+ * settled nor in the list. */
+uint64_t kea_flow_undelivered(const struct kea_flow *f);
+
+/* kea_flow_visit calls visit with each run of those events, oldest first,
+ * and empties the queue: the server is about to end. */
+void kea_flow_visit(struct kea_flow *f,
+		    void (*visit)(void *arg, const struct kea_run *run),
+		    void *arg);
+
 /* Events in memory that the list does not hold, lent ones included. */
 uint64_t kea_flow_unstored(const struct kea_flow *f);
 

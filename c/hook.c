@@ -7,7 +7,6 @@
  * event and key are borrowed and die when we return; their bytes are copied
  * into the queue. A slow broker must never become a slow Redis.
  */
-#define _GNU_SOURCE /* CLOCK_REALTIME_COARSE */
 #include "state.h"
 
 #include <string.h>

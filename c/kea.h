@@ -27,6 +27,7 @@ struct kea_params {
 	uint64_t buffer_limit;  /* bytes */
 	uint32_t window;        /* events lent to the publisher at the most */
 	bool outbox;
+	uint32_t shutdown_timeout_ms;
 	const void *masks;      /* compiled by keymask; NULL: forward nothing */
 	size_t masks_len;
 	uint64_t masks_count;

@@ -11,7 +11,6 @@
  *     an event, never at the end of a turn, never for INFO.
  *  4. Go never touches the dataset: it wakes the main thread, which does.
  */
-#define _GNU_SOURCE
 #include "_cgo_export.h"
 #include "state.h"
 
@@ -61,6 +60,7 @@ const char *kea_configure(const struct kea_params *p)
 	/* A hint for kea_settle: no order needed. */
 	atomic_store_explicit(&kea.window, p->window, memory_order_relaxed);
 	kea.flow.outbox = p->outbox;
+	kea.shutdown_timeout_ms = p->shutdown_timeout_ms;
 	kea.flow.list_check = true;
 	return NULL;
 }
@@ -212,6 +212,7 @@ static int load(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 		REDISMODULE_EVENT_FLUSHDB,
 		REDISMODULE_EVENT_LOADING,
 		REDISMODULE_EVENT_CRON_LOOP,
+		REDISMODULE_EVENT_SHUTDOWN,
 		REDISMODULE_EVENT_SWAPDB,
 		REDISMODULE_EVENT_EVENTLOOP,
 	};
@@ -251,6 +252,7 @@ static int load(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 	 * keyspace subscriptions behind, and the server crashes at the next
 	 * event. It can only fail for want of a context's module.
 	 */
+	kea_take_in_spool(ctx);
 	kea.active = true;
 	kea_subscribe(kea.classes);
 	return REDISMODULE_OK;

@@ -26,6 +26,16 @@ size_t kea_queue_allocated(void)
 	return allocated;
 }
 
+void *kea_queue_scratch(size_t len)
+{
+	return chunk_alloc(len > 0 ? len : 1);
+}
+
+void kea_queue_scratch_free(void *memory)
+{
+	chunk_release(memory);
+}
+
 bool kea_record_valid(const void *bytes, size_t len)
 {
 	struct kea_record r;

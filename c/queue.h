@@ -95,6 +95,10 @@ size_t kea_queue_allocated(void);
  */
 void kea_queue_allocator(void *(*alloc)(size_t), void (*release)(void *));
 
+/* kea_queue_scratch: memory for a moment, from the queue's allocator. */
+void *kea_queue_scratch(size_t len);
+void kea_queue_scratch_free(void *memory);
+
 /* kea_queue_append makes room for a record of len bytes at the end and returns
  * it, 8-byte aligned, for the caller to fill in at once. */
 void *kea_queue_append(struct kea_queue *q, size_t len);

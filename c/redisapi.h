@@ -18,7 +18,7 @@
 typedef struct RedisModuleCtx RedisModuleCtx;
 typedef struct RedisModuleString RedisModuleString;
 typedef struct RedisModuleKey RedisModuleKey;
-typedef struct RedisModuleCallReply RedisModuleCallReply;
+typedef struct RedisModuleServerInfoData RedisModuleServerInfoData;
 typedef struct RedisModuleBlockedClient RedisModuleBlockedClient;
 typedef struct RedisModuleCommand RedisModuleCommand;
 typedef struct RedisModuleInfoCtx RedisModuleInfoCtx;
@@ -188,9 +188,12 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 	X(RedisModuleString *, ListGet, (RedisModuleKey *, long))              \
 	X(int, Replicate,                                                      \
 	  (RedisModuleCtx *, const char *, const char *, ...))                 \
-	X(RedisModuleCallReply *, Call,                                        \
-	  (RedisModuleCtx *, const char *, const char *, ...))                 \
-	X(void, FreeCallReply, (RedisModuleCallReply *))                       \
+	X(RedisModuleServerInfoData *, GetServerInfo,                          \
+	  (RedisModuleCtx *, const char *))                                    \
+	X(void, FreeServerInfo,                                                \
+	  (RedisModuleCtx *, RedisModuleServerInfoData *))                     \
+	X(long long, ServerInfoGetFieldSigned,                                 \
+	  (RedisModuleServerInfoData *, const char *, int *))                  \
 	X(int, GetContextFlags, (RedisModuleCtx *))                            \
 	X(int, AvoidReplicaTraffic, (void))                                    \
 	X(int, SubscribeToKeyspaceEvents,                                      \

@@ -32,6 +32,10 @@ struct kea_module {
 	uint64_t captured, filtered;
 	struct kea_flow flow;
 
+	bool spooled;        /* a spool file is there, and was taken in */
+	uint32_t shutdown_timeout_ms;
+	char spool_path[64]; /* in the server's dir, which it runs in */
+
 	RedisModuleCtx *ctx; /* detached: for logs, and INFO's look at the list */
 	void *masks_memory;
 	uint32_t subscribed;
@@ -63,6 +67,11 @@ void kea_on_loop(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
 		 void *data);
 void kea_wake_main(void);
 void kea_wake_publisher(void);
+
+/* shutdown.c */
+void kea_on_shutdown(RedisModuleCtx *ctx);
+void kea_take_in_spool(RedisModuleCtx *ctx);
+void kea_drop_spool(void);
 
 /* info.c */
 void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report);

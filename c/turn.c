@@ -57,6 +57,8 @@ static void before_sleep(RedisModuleCtx *ctx)
 	 * one when the list has to take what memory holds. */
 	if (kea.flow.store_more)
 		kea_wake_main();
+	if (kea.spooled)
+		kea_drop_spool();
 	kea.past_turn = true;
 	kea.nudged = false;
 }
@@ -73,6 +75,9 @@ void kea_on_loop(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
 			before_sleep(ctx);
 		else
 			kea.past_turn = false;
+		break;
+	case REDISMODULE_EVENT_SHUTDOWN:
+		kea_on_shutdown(ctx);
 		break;
 	case REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED:
 		kea_flow_forget_list(&kea.flow);

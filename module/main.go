@@ -104,13 +104,14 @@ func (m *module) configure(s *settings) error {
 		Outbox:      s.numbers["outbox"] != 0,
 	})
 	return c.Configure(c.Params{
-		Classes:     s.events.classes,
-		ListLimit:   plan.ListLimit,
-		BufferLimit: plan.BufferLimit,
-		Window:      plan.Window,
-		Outbox:      plan.Outbox,
-		Masks:       program,
-		MasksCount:  count,
+		Classes:               s.events.classes,
+		ListLimit:             plan.ListLimit,
+		BufferLimit:           plan.BufferLimit,
+		Window:                plan.Window,
+		Outbox:                plan.Outbox,
+		ShutdownTimeoutMillis: uint32(s.numbers["shutdown_timeout"]),
+		Masks:                 program,
+		MasksCount:            count,
 	})
 }
 

@@ -65,6 +65,7 @@ var table = []setting{
 	{name: "max_inflight", kind: c.Number, number: 2048, min: 1, max: 5000},
 	{name: "buffer_limit", kind: c.Number, number: 64 << 20, min: 64 << 10, max: 1 << 40},
 	{name: "outbox", kind: c.Bool, number: 0, max: 1},
+	{name: "shutdown_timeout", kind: c.Number, number: 2000, min: 0, max: 600000},
 	{name: "mandatory", kind: c.Bool, number: 1, max: 1},
 }
 
@@ -205,17 +206,6 @@ func (s *settings) setMaskLine(line string) error {
 
 // compiled returns the masks for C, and how many there are.
 func (s *settings) compiled() ([]byte, int, error) {
-	if s.all {
-		every, err := keymask.Parse(nil)
-		if err != nil {
-			return nil, 0, err
-		}
-		set, err := keymask.Compile(every)
-		if err != nil {
-			return nil, 0, err
-		}
-		return set.Program(), 1, nil
-	}
 	if len(s.masks) == 0 {
 		return nil, 0, nil
 	}
