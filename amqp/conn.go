@@ -1,0 +1,95 @@
+package amqp
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// conn is what the library gets as its network connection. It cures three
+// faults of v1.16.0: a write that blocks keeps the library from closing the
+// connection when reads time out; while it blocks the library stops renewing
+// the read deadline, so that a live connection under a memory alarm is torn
+// down; and silence right after the handshake is never noticed, for no deadline
+// is armed yet. So conn keeps its own read deadline and closes the socket itself
+// when a read fails.
+//
+// It also gathers writes while it is corked: the library makes one for each
+// message.
+type conn struct {
+	net.Conn
+	silence atomic.Int64 // nanoseconds without a byte until the link is dead; 0: no limit
+	closing atomic.Bool  // a final deadline was set: reads don't extend it
+
+	mu     sync.Mutex // the library's heartbeats are written by a goroutine of its own
+	corked bool
+	buf    []byte
+}
+
+// corkLimit bounds what is gathered before it is written.
+const corkLimit = 64 << 10
+
+func (c *conn) Read(b []byte) (int, error) {
+	if d := c.silence.Load(); d > 0 && !c.closing.Load() {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(time.Duration(d)))
+	}
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		c.Conn.Close()
+	}
+	return n, err
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.corked {
+		return c.Conn.Write(b)
+	}
+	c.buf = append(c.buf, b...)
+	if len(c.buf) >= corkLimit {
+		if err := c.flushLocked(); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
+}
+
+func (c *conn) flushLocked() error {
+	if len(c.buf) == 0 {
+		return nil
+	}
+	_, err := c.Conn.Write(c.buf)
+	c.buf = c.buf[:0]
+	if cap(c.buf) > 4*corkLimit {
+		c.buf = nil
+	}
+	return err
+}
+
+func (c *conn) cork() {
+	c.mu.Lock()
+	c.corked = true
+	c.mu.Unlock()
+}
+
+func (c *conn) uncork() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corked = false
+	return c.flushLocked()
+}
+
+// SetReadDeadline is the library's wish after each frame; ours is kept instead.
+func (c *conn) SetReadDeadline(time.Time) error { return nil }
+
+// SetDeadline is used by the library to clear the handshake's deadline, and to
+// bound a close.
+func (c *conn) SetDeadline(t time.Time) error {
+	if t.IsZero() {
+		return c.Conn.SetWriteDeadline(t)
+	}
+	c.closing.Store(true)
+	return c.Conn.SetDeadline(t)
+}

@@ -1,0 +1,344 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// minDelay is the first back-off; each failure doubles it.
+const minDelay = 100 * time.Millisecond
+
+// Publisher sends what a [Source] holds. Start and Stop are called once each;
+// everything else may be called from any goroutine, at any time between.
+type Publisher struct {
+	src Source
+	obs Observer
+
+	stop chan struct{}
+	done chan struct{}
+	kick chan struct{} // capacity 1: something below mu has changed
+
+	mu         sync.Mutex
+	cfg        *Config
+	enabled    bool
+	asked      bool // Connect was called: connect without a message
+	waiters    []func(error)
+	closers    []func()  // waiting for Disconnect to be done
+	closeBy    time.Time // Disconnect's bound
+	cancelDial context.CancelFunc
+
+	// The goroutine's own.
+	now      Change
+	counters Counters
+	shown    Counters
+	head     Message // taken from the source before there was a session
+	hasHead  bool
+	wanted   bool // a connection is wanted, and stays so
+	delay    time.Duration
+	oneByOne int    // messages still to be sent alone, to find one that is too large
+	poison   string // id of the one that was found
+}
+
+// New makes a publisher; nothing happens before Start.
+func New(src Source, obs Observer, cfg Config) *Publisher {
+	return &Publisher{
+		src: src, obs: obs, cfg: &cfg, enabled: true, delay: minDelay,
+		stop: make(chan struct{}), done: make(chan struct{}), kick: make(chan struct{}, 1),
+		now: Change{State: -1},
+	}
+}
+
+// Start begins publishing in the background.
+func (p *Publisher) Start() { go p.run() }
+
+// Stop ends the goroutine and its connection, within a second whatever the
+// broker does. What is unsettled has been given back when it returns.
+func (p *Publisher) Stop() {
+	close(p.stop)
+	p.change(func() {})
+	<-p.done
+}
+
+// change alters what mu guards, ends a dial that is under way, and tells run.
+func (p *Publisher) change(f func()) {
+	p.mu.Lock()
+	f()
+	if p.cancelDial != nil {
+		p.cancelDial()
+	}
+	p.mu.Unlock()
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Configure hands over new settings. A live connection is renewed if it was
+// made by other ones. Does not block.
+func (p *Publisher) Configure(cfg Config) {
+	p.change(func() { p.cfg = &cfg })
+}
+
+// Connect connects now, whether or not there is something to send, and ends a
+// Disconnect. done is called once: with nil when connected, or with the first
+// round's error; the publisher goes on trying. Does not block.
+func (p *Publisher) Connect(done func(error)) {
+	p.change(func() {
+		p.enabled, p.asked = true, true
+		p.waiters = append(p.waiters, done)
+	})
+}
+
+// Disconnect waits at most timeout for what is in flight, closes, and stays
+// closed until Connect. done is called once, when closed. Does not block.
+func (p *Publisher) Disconnect(timeout time.Duration, done func()) {
+	p.change(func() {
+		p.enabled, p.asked = false, false
+		p.closeBy = time.Now().Add(timeout)
+		p.closers = append(p.closers, done)
+	})
+}
+
+func (p *Publisher) config() *Config {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg
+}
+
+func (p *Publisher) isEnabled() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.enabled
+}
+
+func (p *Publisher) stopped() bool {
+	select {
+	case <-p.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// answer tells all who wait in Connect.
+func (p *Publisher) answer(err error) {
+	p.mu.Lock()
+	waiters := p.waiters
+	p.waiters = nil
+	p.mu.Unlock()
+	for _, done := range waiters {
+		done(err)
+	}
+}
+
+// closed tells all who wait in Disconnect.
+func (p *Publisher) closed() {
+	p.mu.Lock()
+	closers := p.closers
+	p.closers = nil
+	p.mu.Unlock()
+	for _, done := range closers {
+		done()
+	}
+}
+
+func (p *Publisher) enter(c Change) {
+	if c.State == p.now.State && c.Host == p.now.Host && c.Port == p.now.Port &&
+		fmt.Sprint(c.Err) == fmt.Sprint(p.now.Err) {
+		return
+	}
+	p.now = c
+	p.obs.StateChanged(c)
+}
+
+func (p *Publisher) show() {
+	if p.counters != p.shown {
+		p.shown = p.counters
+		p.obs.Counted(p.counters)
+	}
+}
+
+// giveBack forgets all that was taken from the source.
+func (p *Publisher) giveBack() {
+	p.hasHead = false
+	p.counters.Inflight = 0
+	p.src.GiveBack()
+}
+
+// run restarts what panics: an unrecovered panic would end the process, which
+// is somebody's database server.
+func (p *Publisher) run() {
+	defer close(p.done)
+	for !p.stopped() {
+		if err := p.guarded(); err != nil {
+			p.giveBack()
+			p.backoff(Change{State: Backoff, Err: err})
+		}
+	}
+	p.giveBack()
+	p.show()
+	p.answer(ErrStopped)
+	p.closed()
+}
+
+func (p *Publisher) guarded() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("internal error: %v\n%s", v, debug.Stack())
+		}
+	}()
+	for !p.stopped() {
+		p.round()
+	}
+	return nil
+}
+
+// round waits until a connection is wanted, makes one, and serves it until it
+// ends.
+func (p *Publisher) round() {
+	p.mu.Lock()
+	enabled, asked := p.enabled, p.asked
+	p.mu.Unlock()
+	if !enabled {
+		if p.hasHead {
+			p.giveBack()
+		}
+		p.wanted = false
+		p.enter(Change{State: Disabled})
+		p.answer(ErrStopped)
+		p.closed()
+		p.rest(nil, nil)
+		return
+	}
+	p.closed()
+	if !p.wanted && !asked && !p.peek() {
+		p.enter(Change{State: Idle})
+		if p.src.Sleep() {
+			p.rest(p.src.Wake(), nil)
+		}
+		return
+	}
+	p.wanted = true
+	link, err := p.connect()
+	if link == nil {
+		if err != nil {
+			p.giveBack()
+			p.backoff(Change{State: Backoff, Host: p.now.Host, Port: p.now.Port, Err: err})
+		}
+		return // else the settings changed meanwhile: again, at once
+	}
+	p.counters.Connects++
+	p.enter(Change{State: Connected, Host: link.host.Name, Port: link.host.Port})
+	p.answer(nil)
+	s := &session{p: p, link: link, limit: link.cfg.window()}
+	err = s.serve()
+	link.close()
+	s.lastConfirms()
+	p.giveBack()
+	p.show()
+	if err == nil {
+		return // renewed, disabled or stopped
+	}
+	p.judge(err, s)
+	p.backoff(Change{State: Backoff, Host: link.host.Name, Port: link.host.Port, Err: err})
+}
+
+// judge looks for a message that the broker can't take: first all in flight are
+// suspects and sent one by one, then one that was alone is the culprit.
+func (p *Publisher) judge(err error, s *session) {
+	if !tooLarge(err) {
+		return
+	}
+	if s.limited() == 1 && s.alone != "" {
+		p.poison = s.alone
+	}
+	p.oneByOne = max(s.unresolved, 1)
+	p.delay = minDelay
+}
+
+// peek takes a message before there is a session.
+func (p *Publisher) peek() bool {
+	if !p.hasHead {
+		p.hasHead = p.src.Next(&p.head)
+	}
+	return p.hasHead
+}
+
+// next is the source's Next, the message that was peeked first.
+func (p *Publisher) next(m *Message) bool {
+	if p.hasHead {
+		*m, p.hasHead = p.head, false
+		return true
+	}
+	return p.src.Next(m)
+}
+
+// rest waits for a wake-up, a change, a timer or the end.
+func (p *Publisher) rest(wake <-chan struct{}, timer <-chan time.Time) {
+	select {
+	case <-wake:
+	case <-timer:
+	case <-p.kick:
+	case <-p.stop:
+	}
+}
+
+// backoff waits, longer each time, unless something changes.
+func (p *Publisher) backoff(c Change) {
+	p.enter(c)
+	p.show()
+	timer := time.NewTimer(p.nextDelay())
+	defer timer.Stop()
+	p.rest(nil, timer.C)
+}
+
+// nextDelay draws from the upper half of the delay, so that many servers don't
+// come back in step.
+func (p *Publisher) nextDelay() time.Duration {
+	d := p.delay
+	p.delay = min(2*p.delay, max(p.config().ReconnectDelayMax, minDelay))
+	return d/2 + rand.N(d/2+1)
+}
+
+// connect tries each host once. Without a link and without an error the
+// settings have changed, or the publisher ends.
+func (p *Publisher) connect() (*link, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	p.mu.Lock()
+	cfg := p.cfg
+	p.cancelDial = cancel
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		p.cancelDial = nil
+		p.mu.Unlock()
+	}()
+	if p.stopped() {
+		return nil, nil
+	}
+	var failures []error
+	for _, host := range cfg.Hosts {
+		p.enter(Change{State: Connecting, Host: host.Name, Port: host.Port})
+		l, err := dial(ctx, cfg, host)
+		if err == nil {
+			return l, nil
+		}
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		p.counters.ConnectFailures++
+		failures = append(failures, err)
+	}
+	err := failures[0]
+	if len(failures) > 1 {
+		err = errors.Join(failures...)
+	}
+	p.answer(err)
+	return nil, err
+}
