@@ -1,0 +1,145 @@
+package servers
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	lib "github.com/rabbitmq/amqp091-go"
+)
+
+// Broker is one private RabbitMQ node. Its folder and ports outlive a restart.
+type Broker struct {
+	Port   int
+	Config []string // lines of rabbitmq.conf
+
+	dir     string
+	env     []string
+	process *process
+	epmd    *process // Erlang's port mapper: ours, lest one stays behind
+}
+
+// NewBroker prepares a node; Start starts it. Close removes its folder.
+func NewBroker(config ...string) (*Broker, error) {
+	dir, err := os.MkdirTemp("", "kea-rabbit-")
+	if err != nil {
+		return nil, err
+	}
+	var ports [3]int
+	for i := range ports {
+		if ports[i], err = freePort(); err != nil {
+			return nil, err
+		}
+	}
+	b := &Broker{Port: ports[0], Config: config, dir: dir}
+	b.env = append(os.Environ(),
+		"HOME="+dir,
+		fmt.Sprintf("RABBITMQ_NODENAME=kea%d@localhost", ports[0]),
+		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
+		"RABBITMQ_NODE_PORT="+strconv.Itoa(ports[0]),
+		"RABBITMQ_DIST_PORT="+strconv.Itoa(ports[1]),
+		"ERL_EPMD_PORT="+strconv.Itoa(ports[2]),
+		"ERL_EPMD_ADDRESS=127.0.0.1",
+		"RABBITMQ_MNESIA_BASE="+filepath.Join(dir, "mnesia"),
+		"RABBITMQ_LOG_BASE="+filepath.Join(dir, "log"),
+		"RABBITMQ_PID_FILE="+filepath.Join(dir, "pid"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(dir, "plugins"),
+		"RABBITMQ_CONFIG_FILE="+filepath.Join(dir, "rabbitmq"),
+	)
+	return b, nil
+}
+
+const rabbitBin = "/usr/lib/rabbitmq/bin/"
+
+// Start starts the node and waits until it takes connections.
+func (b *Broker) Start() error {
+	path, err := binary("KEA_RABBITMQ_SERVER", rabbitBin+"rabbitmq-server", "rabbitmq-server")
+	if err != nil {
+		return err
+	}
+	if b.epmd == nil {
+		epmd, err := binary("KEA_EPMD", "epmd")
+		if err != nil {
+			return err
+		}
+		cmd := exec.Command(epmd)
+		cmd.Dir, cmd.Env = b.dir, b.env
+		if b.epmd, err = start(cmd); err != nil {
+			return err
+		}
+	}
+	files := map[string]string{
+		"plugins": "[].\n", "rabbitmq.conf": strings.Join(b.Config, "\n") + "\n",
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(b.dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	out, err := os.OpenFile(filepath.Join(b.dir, "out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd := exec.Command(path)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = b.dir, b.env, out, out
+	if b.process, err = start(cmd); err != nil {
+		return err
+	}
+	return until(90*time.Second, "RabbitMQ answers", func() error {
+		if !b.process.alive() {
+			text, _ := os.ReadFile(filepath.Join(b.dir, "out"))
+			return fmt.Errorf("it has ended: %s", text)
+		}
+		c, err := b.Dial()
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
+}
+
+// URI is amqp://… of a vhost's name; "" is the default one.
+func (b *Broker) URI() string { return fmt.Sprintf("amqp://guest:guest@127.0.0.1:%d/", b.Port) }
+
+// Dial connects to the node itself.
+func (b *Broker) Dial() (*lib.Connection, error) {
+	return lib.DialConfig(b.URI(), lib.Config{Dial: lib.DefaultDial(10 * time.Second)})
+}
+
+// Kill is kill -9. Stop is orderly. Start starts it again with its data.
+func (b *Broker) Kill() { b.process.end(syscall.SIGKILL) }
+
+// Stop ends the node as an operator would.
+func (b *Broker) Stop() { b.process.end(syscall.SIGTERM) }
+
+// Ctl runs rabbitmqctl on the node.
+func (b *Broker) Ctl(args ...string) (string, error) {
+	path, err := binary("KEA_RABBITMQCTL", rabbitBin+"rabbitmqctl", "rabbitmqctl")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env, cmd.Dir = b.env, b.dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("rabbitmqctl %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// Close ends the node and its port mapper, and removes the folder.
+func (b *Broker) Close() {
+	if b.process != nil {
+		b.process.end(syscall.SIGKILL)
+	}
+	if b.epmd != nil {
+		b.epmd.end(syscall.SIGKILL)
+	}
+	os.RemoveAll(b.dir)
+}
