@@ -270,8 +270,8 @@ static void drop_memory(struct kea_flow *f)
 	while (f->queue.bytes > f->buffer_limit &&
 	       kea_queue_peek(&f->queue, 64, SIZE_MAX, &run)) {
 		kea_queue_take(&f->queue, &run);
+		n += run.count; /* the release takes it down */
 		kea_run_release(&f->queue, &run, run.count);
-		n += run.count;
 	}
 	count_dropped(f, n, "memory is full and they can't be stored");
 }

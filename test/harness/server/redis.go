@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,12 +85,9 @@ func (r *Redis) prepare() error {
 }
 
 func (r *Redis) isCluster() bool {
-	for _, line := range r.opts.Config {
-		if f := strings.Fields(line); len(f) == 2 && f[0] == "cluster-enabled" && f[1] == "yes" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.opts.Config, func(line string) bool {
+		return slices.Equal(strings.Fields(line), []string{"cluster-enabled", "yes"})
+	})
 }
 
 // Configure writes redis.conf anew, with these lines instead of
@@ -107,14 +105,11 @@ func (r *Redis) Configure(config ...string) error {
 		`logfile ""`,
 		"enable-module-command yes",
 		"enable-debug-command yes",
-		// Also a blank in front of the user's lines would be taken as one.
-		`save ""`,
 	}
-	for _, line := range config {
-		if strings.HasPrefix(strings.TrimSpace(line), "save ") {
-			lines = lines[:len(lines)-1]
-			break
-		}
+	// A save line adds to those before it: ours must not stand beside theirs.
+	saves := func(line string) bool { return strings.HasPrefix(strings.TrimSpace(line), "save ") }
+	if !slices.ContainsFunc(config, saves) {
+		lines = append(lines, `save ""`)
 	}
 	if r.cluster != nil {
 		lines = append(lines, "cluster-port "+r.cluster.String())

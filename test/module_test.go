@@ -1,0 +1,303 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+func (r *rig) load(o options) error {
+	args := []any{"MODULE", "LOAD"}
+	for _, a := range r.loadArgs(o) {
+		args = append(args, a)
+	}
+	return r.Do(ctx, args...).Err()
+}
+
+func (r *rig) threads() int {
+	r.t.Helper()
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", r.Pid()))
+	must(r.t, err)
+	return len(tasks)
+}
+
+func (r *rig) descriptors() int {
+	r.t.Helper()
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.Pid()))
+	must(r.t, err)
+	return len(fds)
+}
+
+func TestAWrongArgumentRefusesTheLoadAndLeavesNothing(t *testing.T) {
+	r := start(t, options{noLoad: true})
+	good := r.loadArgs(options{})
+	for _, test := range []struct {
+		at    int // argument of section 1 of the spec
+		value string
+		names string
+	}{
+		{1, "", "events"}, {1, "Q", "events"}, {1, "KE", "events"},
+		{2, "", "hostname"}, {2, "a:b:c", "hostname"},
+		{3, "0", "port"}, {3, "65536", "port"}, {3, "x", "port"},
+		{6, "-1", "heartbeat"}, {6, "65536", "heartbeat"},
+		{7, strings.Repeat("x", 256), "exchange_name"}, {8, strings.Repeat("x", 256), "routing_key"},
+		{9, "3", "delivery_mode"}, {9, "0", "delivery_mode"},
+		{10, "many", "fallback_storage_size"}, {11, strings.Repeat("x", 70000), "key_mask"},
+	} {
+		args := []any{"MODULE", "LOAD"}
+		for i, a := range good {
+			if i == test.at {
+				a = test.value
+			}
+			args = append(args, a)
+		}
+		before := len(r.Log())
+		if err := r.Do(ctx, args...).Err(); err == nil {
+			t.Fatalf("argument %d = %.20q was taken", test.at, test.value)
+		}
+		if log := r.Log()[before:]; !strings.Contains(log, test.names+": ") {
+			t.Errorf("argument %d = %.20q: the log does not name %s:\n%s", test.at, test.value, test.names, log)
+		}
+	}
+	if n := r.do("COMMAND", "INFO", "key_evt_amqp.connect").([]any); n[0] != nil {
+		t.Error("a command is left behind")
+	}
+	r.sets("k", 100) // an event after a refused load
+	var want []string
+	fds := 0
+	for i := range 3 {
+		must(t, r.load(options{}))
+		r.do("SET", fmt.Sprint(i), "v")
+		want = append(want, fmt.Sprintf("0\nset\n%d", i))
+		r.arrives(want)
+		r.do("MODULE", "UNLOAD", "key_evt_amqp")
+		if i == 0 { // Go's runtime stays, and with it its poller
+			fds = r.descriptors()
+		}
+	}
+	if got := r.descriptors(); got > fds {
+		t.Errorf("%d descriptors after one load, %d after three", fds, got)
+	}
+}
+
+func TestFiftyReloadsUnderTraffic(t *testing.T) {
+	r := start(t, options{noLoad: true})
+	var stop atomic.Bool
+	var load sync.WaitGroup
+	must(t, r.load(options{events: "$"}))
+	load.Add(1)
+	written := 0
+	go func() {
+		defer load.Done()
+		for ; !stop.Load(); written++ {
+			if err := r.Set(ctx, fmt.Sprintf("k%d", written), "v", 0).Err(); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	threads, fds := 0, 0
+	for i := range 50 {
+		o := options{events: []string{"$", "$x", "A"}[i%3], limit: fmt.Sprint(1000000 + i)}
+		// In one transaction, so that no event falls between the two.
+		pipe := r.TxPipeline()
+		pipe.Do(ctx, "MODULE", "UNLOAD", "key_evt_amqp")
+		args := []any{"MODULE", "LOAD"}
+		for _, a := range r.loadArgs(o) {
+			args = append(args, a)
+		}
+		pipe.Do(ctx, args...)
+		if _, err := pipe.Exec(ctx); err != nil {
+			t.Fatal(err)
+		}
+		r.until("events_confirmed", func(v string) bool { return v != "0" })
+		if i == 10 {
+			threads, fds = r.threads(), r.descriptors()
+		}
+	}
+	stop.Store(true)
+	load.Wait()
+	r.arrives(setBodies("k", written))
+	eventually(t, func() error {
+		if got := r.threads(); got > threads+2 {
+			return fmt.Errorf("%d threads after 10 reloads, %d after 50", threads, got)
+		}
+		if got := r.descriptors(); got > fds+1 {
+			return fmt.Errorf("%d descriptors after 10 reloads, %d after 50", fds, got)
+		}
+		return nil
+	})
+	r.do("MODULE", "UNLOAD", "key_evt_amqp")
+	out, err := broker.Ctl("list_connections", "client_properties")
+	must(t, err)
+	if n := strings.Count(out, fmt.Sprintf("redis pid %d", r.Pid())); n != 0 {
+		t.Errorf("%d connections are left:\n%s", n, out)
+	}
+	t.Logf("%d events through 50 reloads, %d duplicates", written, r.queue.Duplicates())
+}
+
+func TestUnloadStoresWhatIsUndelivered(t *testing.T) {
+	r, p := proxied(t, options{events: "$"})
+	r.do("SET", "first", "v")
+	r.arrives([]string{"0\nset\nfirst"})
+	p.Cut()
+	r.sets("k", 300)
+	r.do("MODULE", "UNLOAD", "key_evt_amqp")
+	if n := r.do("LLEN", "key_evt_amqp.fallback"); n != int64(300) {
+		t.Errorf("the list has %v elements, want 300", n)
+	}
+	must(t, p.Mend())
+	must(t, r.load(options{events: "$"}))
+	r.arrives(append([]string{"0\nset\nfirst"}, setBodies("k", 300)...))
+	r.balanced(300, 0)
+}
+
+func TestUnloadIsRefusedWhereEventsWouldBeLost(t *testing.T) {
+	r, p := proxied(t, options{events: "$", limit: "-1"})
+	p.Cut()
+	r.sets("k", 10)
+	r.until("events_buffered", is("10"))
+	if err := r.Do(ctx, "MODULE", "UNLOAD", "key_evt_amqp").Err(); err == nil {
+		t.Fatal("unloaded, with 10 events in memory and no list")
+	}
+	if !strings.Contains(r.Log(), "not unloaded: 10 events") {
+		t.Error("the log does not say why")
+	}
+	must(t, p.Mend())
+	r.arrives(setBodies("k", 10))
+	r.balanced(0, 0)
+}
+
+func TestCommands(t *testing.T) {
+	r := start(t, options{events: "$", masks: "^a"})
+	config := func(name string) string { return r.ConfigGet(ctx, "key_evt_amqp."+name).Val()["key_evt_amqp."+name] }
+	check := func(name, want string) {
+		t.Helper()
+		if got := config(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	ok := func(args ...any) {
+		t.Helper()
+		if got := r.do(args...); got != "OK" {
+			t.Errorf("%v: got %v", args, got)
+		}
+	}
+	port := fmt.Sprint(broker.Port)
+	ok("key_evt_amqp.keymask_add", "^b", "^c")
+	check("key_mask", "^a ^b ^c")
+	ok("key_evt_amqp.keymask_set", "^d")
+	check("key_mask", "^d")
+	ok("key_evt_amqp.keymask_clean")
+	check("key_mask", "")
+	ok("key_evt_amqp.keymask_set", "ALL", "x")
+	check("key_mask", "ALL")
+	ok("key_evt_amqp.config_set", "127.0.0.1", port, "guest", "guest", "25")
+	check("heartbeat", "25")
+	check("exchange_name", "amq.direct")
+	ok("key_evt_amqp.config_set", "127.0.0.1", port, "guest", "guest", "20", "amq.direct", r.name, "1", "55", "^e", "^f")
+	check("delivery_mode", "1")
+	check("fallback_storage_size", "55")
+	check("key_mask", "^e ^f")
+	ok("key_evt_amqp.fallback_storage_size_set", "-5")
+	check("fallback_storage_size", "-5")
+	ok("key_evt_amqp.fallback_storage_size_set", "0")
+	ok("key_evt_amqp.connect")
+	r.until("state", is("connected"))
+	ok("key_evt_amqp.disconnect")
+	r.until("state", is("disabled"))
+	r.do("SET", "e1", "v")
+	r.until("fallback_length", is("1"))
+	ok("key_evt_amqp.connect", "127.0.0.1")
+	r.arrives([]string{"0\nset\ne1"})
+
+	for _, wrong := range []struct {
+		names string
+		args  []any
+	}{
+		{"wrong number", []any{"config_set"}}, {"hostname", []any{"config_set", ""}},
+		{"port", []any{"config_set", "h", "x"}}, {"heartbeat", []any{"config_set", "h", "1", "u", "p", "70000"}},
+		{"delivery_mode", []any{"config_set", "h", "1", "u", "p", "1", "e", "r", "3"}},
+		{"fallback_storage_size", []any{"config_set", "h", "1", "u", "p", "1", "e", "r", "1", ""}},
+		{"hostname", []any{"connect", ""}}, {"port", []any{"connect", "h", "0"}},
+		{"wrong number", []any{"disconnect", "x"}}, {"wrong number", []any{"fallback_storage_size_set"}},
+		{"n: ", []any{"fallback_storage_size_set", "x"}}, {"wrong number", []any{"keymask_clean", "x"}},
+		{"wrong number", []any{"keymask_add"}}, {"wrong number", []any{"keymask_set"}},
+		{"key_mask", []any{"keymask_add", strings.Repeat("x", 70000)}},
+	} {
+		wrong.args[0] = "key_evt_amqp." + wrong.args[0].(string)
+		r.fails(wrong.names, wrong.args...)
+	}
+	check("key_mask", "^e ^f")
+	check("port", port)
+	r.fails("not allowed from script", "EVAL", "return redis.call('key_evt_amqp.keymask_clean')", "0")
+	pipe := r.TxPipeline()
+	inside := pipe.Do(ctx, "key_evt_amqp.connect")
+	_, err := pipe.Exec(ctx)
+	must(t, err)
+	if inside.Val() != "OK" {
+		t.Errorf("connect inside MULTI: %v", inside.Val())
+	}
+	slow := r.do("CONFIG", "SET", "slowlog-log-slower-than", "0")
+	_ = slow
+	r.do("key_evt_amqp.config_set", "127.0.0.1", port, "guest", "guest")
+	for _, entry := range r.SlowLogGet(ctx, 5).Val() {
+		if len(entry.Args) > 4 && entry.Args[0] == "key_evt_amqp.config_set" && entry.Args[4] == "guest" {
+			t.Error("SLOWLOG shows the password")
+		}
+	}
+	r.balanced(0, 0)
+}
+
+func TestConnectAnswersWithTheBrokersReasonAndBlocksNobody(t *testing.T) {
+	port, stop := silence(t)
+	defer stop()
+	r := start(t, options{config: []string{"key_evt_amqp.connect_timeout 1500"}})
+	answer := make(chan error, 1)
+	go func() { answer <- r.Do(ctx, "key_evt_amqp.connect", "127.0.0.1", fmt.Sprint(port)).Err() }()
+	r.until("state", is("connecting"))
+	pings := 0
+	for done := false; !done; {
+		select {
+		case err := <-answer:
+			if err == nil || !strings.Contains(err.Error(), "no answer") {
+				t.Errorf("connect answered %v", err)
+			}
+			done = true
+		default:
+			r.do("PING")
+			pings++
+		}
+	}
+	if pings < 10 {
+		t.Errorf("only %d PINGs were answered while connect waited", pings)
+	}
+}
+
+func TestConfigurationsAndRewrite(t *testing.T) {
+	r := start(t, options{events: "$", config: []string{"key_evt_amqp.heartbeat 17", `key_evt_amqp.key_mask "^a \"two words\""`}})
+	config := func(name string) string { return r.ConfigGet(ctx, "key_evt_amqp."+name).Val()["key_evt_amqp."+name] }
+	if config("heartbeat") != "17" || config("key_mask") != `^a "two words"` {
+		t.Errorf("a line in redis.conf must win: %q %q", config("heartbeat"), config("key_mask"))
+	}
+	r.fails("hostname", "CONFIG", "SET", "key_evt_amqp.heartbeat", "18", "key_evt_amqp.hostname", "")
+	if got := config("heartbeat"); got != "17" {
+		t.Errorf("a refused CONFIG SET changed heartbeat to %q", got)
+	}
+	r.do("CONFIG", "SET", "key_evt_amqp.heartbeat", "19", "key_evt_amqp.events", "$l", "key_evt_amqp.max_inflight", "100")
+	r.do("LPUSH", "a", "v") // a class that was not asked for before
+	r.do("CONFIG", "REWRITE")
+	r.arrives([]string{"0\nlpush\na"})
+	r.Terminate()
+	file, err := os.ReadFile(r.Dir + "/redis.conf")
+	must(t, err)
+	r.Config = strings.Split(string(file), "\n")
+	must(t, r.Start())
+	if config("heartbeat") != "19" || config("events") != "$l" || config("key_mask") != `^a "two words"` || config("max_inflight") != "100" {
+		t.Errorf("after CONFIG REWRITE and a restart: %q %q %q %q", config("heartbeat"), config("events"), config("key_mask"), config("max_inflight"))
+	}
+	r.balanced(0, 0)
+}
