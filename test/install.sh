@@ -1,50 +1,111 @@
 #!/bin/sh
-# install.sh run|test: installs what `make run` or `make test` needs and the
-# machine lacks, through the package manager (Debian, Ubuntu). Does nothing
-# when all is there. Services of the packages are not started: nobody's port
-# 6379 or 5672 is taken by surprise.
+# Installs the tools that are missing, from the system's packages (apt), and
+# nothing when all are there.
+#
+#   install.sh run    what `make run` needs: C compiler, Redis, RabbitMQ
+#   install.sh test   the same, CMake and nm
+#
+# Go is only looked for. No service is started.
 set -eu
 
-has() { command -v "$1" >/dev/null 2>&1; }
+usage() {
+	echo "usage: $0 run|test ..." >&2
+	exit 2
+}
+
+have() {
+	command -v "$1" >/dev/null 2>&1
+}
+
+have_rabbitmq() {
+	[ -n "${KEA_RABBITMQ_SERVER:-}" ] || [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] ||
+		have rabbitmq-server
+}
+
+# A compiler without the C library's headers compiles nothing.
+have_compiler() {
+	have "${CC:-cc}" && echo '#include <stdlib.h>' | "${CC:-cc}" -E - >/dev/null 2>&1
+}
+
 missing=
-need() { # need PACKAGE: the one that brings what the last command looked for
-	missing="$missing $1"
+need() {
+	for package; do
+		case " $missing " in
+		*" $package "*) ;;
+		*) missing="${missing:+$missing }$package" ;;
+		esac
+	done
 }
 
-has go || [ -x /usr/local/go/bin/go ] || {
-	echo "Go is needed (1.26 or newer): https://go.dev/dl/" >&2
-	exit 1
-}
-has cc && echo 'int main(void){return 0;}' | cc -x c -include stdio.h -o /dev/null - 2>/dev/null || need "gcc libc6-dev"
-has redis-server || [ -n "${KEA_REDIS_SERVER:-}" ] || need redis-server
-has redis-cli || need redis-tools
-has rabbitmq-server || [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || [ -n "${KEA_RABBITMQ_SERVER:-}" ] || need rabbitmq-server
-if [ "${1:-run}" = test ]; then
-	has cmake || need cmake
-	has nm || need binutils
-fi
-[ -n "$missing" ] || exit 0
+[ $# -gt 0 ] || set -- test
+for what; do
+	case $what in
+	run) ;;
+	test)
+		have cmake || need cmake
+		have nm || need binutils
+		;;
+	*) usage ;;
+	esac
+	have_compiler || need gcc libc6-dev
+	have make || need make
+	[ -n "${KEA_REDIS_SERVER:-}" ] || have redis-server || need redis-server
+	have redis-cli || need redis-tools
+	have_rabbitmq || need rabbitmq-server
+done
 
-if ! has apt-get; then
-	echo "Please install:$missing" >&2
-	exit 1
-fi
-root=
-if [ "$(id -u)" != 0 ]; then
-	if has sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
-		root=sudo
+status=0
+if ! have "${GO:-go}"; then
+	if [ -x /usr/local/go/bin/go ]; then
+		echo "Go is installed and not in PATH: PATH=\$PATH:/usr/local/go/bin" >&2
 	else
-		echo "Please install, as root: apt-get install$missing" >&2
-		exit 1
+		echo "Go is missing: install Go 1.26 or newer (https://go.dev/dl/) and put it into PATH." >&2
 	fi
+	status=1
 fi
-echo "Installing:$missing"
+[ -n "$missing" ] || exit $status
+
+if ! have apt-get; then
+	echo "Missing, and this system has no apt-get: $missing (Debian's names)" >&2
+	exit 1
+fi
+if [ "$(id -u)" = 0 ]; then
+	as_root=
+elif have sudo && sudo -n true 2>/dev/null; then
+	as_root="sudo -n"
+elif have sudo && [ -t 0 ] && [ -t 2 ]; then
+	as_root=sudo
+else
+	echo "Missing, and only root can install: please run" >&2
+	echo "    apt-get install --no-install-recommends $missing" >&2
+	exit 1
+fi
+
+# One shell as root does it all, so that sudo asks once. The packages would
+# start their services at once, on ports 6379 and 5672; we only want the
+# programs, so starts are denied meanwhile, unless the system has a policy of
+# its own. What is running already is left alone.
+echo "Installing: $missing"
+# shellcheck disable=SC2086 # both are lists of words
+$as_root sh -eu -s -- $missing <<'ROOT' || exit 1
 policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
-	printf '#!/bin/sh\nexit 101\n' | $root tee $policy >/dev/null
-	$root chmod 755 $policy
-	trap '$root rm -f $policy' EXIT INT TERM
+ours=
+cleanup() {
+	[ -z "$ours" ] || rm -f "$policy"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+if ! [ -e "$policy" ] && ! [ -L "$policy" ]; then
+	ours=1
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
 fi
-$root apt-get update
-# shellcheck disable=SC2086 # the words of $missing are packages
-$root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing
+export DEBIAN_FRONTEND=noninteractive
+# A source that does not answer is no reason to give up: what we need may be in
+# another.
+apt-get update </dev/null || echo "apt-get update had failures, going on" >&2
+apt-get install --yes --no-install-recommends "$@" </dev/null
+ROOT
+
+exit $status
