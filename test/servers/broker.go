@@ -39,7 +39,9 @@ func NewBroker(config ...string) (*Broker, error) {
 	b := &Broker{Port: ports[0], Config: config, dir: dir}
 	b.env = append(os.Environ(),
 		"HOME="+dir,
-		fmt.Sprintf("RABBITMQ_NODENAME=kea%d@localhost", ports[0]),
+		// A name that needs no resolver, not even for localhost.
+		fmt.Sprintf("RABBITMQ_NODENAME=kea%d@127.0.0.1", ports[0]),
+		"RABBITMQ_USE_LONGNAME=true",
 		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
 		"RABBITMQ_NODE_PORT="+strconv.Itoa(ports[0]),
 		"RABBITMQ_DIST_PORT="+strconv.Itoa(ports[1]),
