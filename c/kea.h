@@ -92,13 +92,6 @@ void kea_log(const char *level, const char *text);
  * each client. */
 void kea_unblock(void *client, const char *error);
 
-/* [main] Everything is stored that can be; true when memory is empty. Called
- * when the publisher has stopped. */
-bool kea_store_all(void *ctx);
-
-/* [any] Bytes of C memory that the queue has allocated, for tests. */
-uint64_t kea_memory(void);
-
 /* One setting as a module configuration. */
 enum kea_config_kind { KEA_CONFIG_TEXT, KEA_CONFIG_NUMBER, KEA_CONFIG_BOOL };
 

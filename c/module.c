@@ -142,17 +142,17 @@ void kea_log(const char *level, const char *text)
 	RedisModule_Log(kea.ctx, level, "%s", text);
 }
 
-uint64_t kea_memory(void)
-{
-	return kea_queue_allocated();
-}
-
 /* ---- load and unload ---------------------------------------------------- */
 
 static void release_all(void)
 {
 	kea.active = false;
 	kea_queue_free(&kea.flow.queue);
+	if (kea_queue_allocated() != 0)
+		RedisModule_Log(NULL, "warning",
+				"key_evt_amqp: %llu bytes of the event queue "
+				"are leaked",
+				(unsigned long long)kea_queue_allocated());
 	kea_drop_deferred();
 	kea_config_free();
 	RedisModule_Free(kea.masks_memory);

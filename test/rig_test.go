@@ -114,7 +114,7 @@ func prepare(t *testing.T, o options) *rig {
 		if t.Failed() {
 			t.Logf("the server's log:\n%s", r.LogTail(60))
 		}
-		for _, bad := range []string{"BUG REPORT", "ASSERTION FAILED", "panic:", "crashed by signal"} {
+		for _, bad := range []string{"BUG REPORT", "ASSERTION FAILED", "panic:", "crashed by signal", "are leaked", "internal error"} {
 			if strings.Contains(r.Log(), bad) {
 				t.Errorf("the server's log has %q", bad)
 			}

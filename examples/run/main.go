@@ -16,6 +16,7 @@ import (
 	"time"
 
 	lib "github.com/rabbitmq/amqp091-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/key-evt-amqp/key_evt_amqp/test/servers"
 )
@@ -146,6 +147,6 @@ func show(left string, m lib.Delivery) {
 
 // terminal tells whether a file is one.
 func terminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && info.Name() != "null"
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }

@@ -37,8 +37,16 @@ func NewBroker(config ...string) (*Broker, error) {
 		}
 	}
 	b := &Broker{Port: ports[0], Config: config, dir: dir}
-	b.env = append(os.Environ(),
+	b.env = append(withoutRabbit(os.Environ()),
 		"HOME="+dir,
+		// Makes the script become Erlang's process: else it stays as its
+		// parent, and a kill hits the script alone.
+		"RUNNING_UNDER_SYSTEMD=true",
+		// Nothing of the machine's own RabbitMQ.
+		"RABBITMQ_CONF_ENV_FILE=/dev/null",
+		"RABBITMQ_CONFIG_FILES="+filepath.Join(dir, "conf.d"),
+		"RABBITMQ_ADVANCED_CONFIG_FILE="+filepath.Join(dir, "advanced"),
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 		// A name that needs no resolver, not even for localhost.
 		fmt.Sprintf("RABBITMQ_NODENAME=kea%d@127.0.0.1", ports[0]),
 		"RABBITMQ_USE_LONGNAME=true",
@@ -54,6 +62,15 @@ func NewBroker(config ...string) (*Broker, error) {
 		"RABBITMQ_CONFIG_FILE="+filepath.Join(dir, "rabbitmq"),
 	)
 	return b, nil
+}
+
+func withoutRabbit(env []string) (out []string) {
+	for _, line := range env {
+		if !strings.HasPrefix(line, "RABBITMQ_") {
+			out = append(out, line)
+		}
+	}
+	return out
 }
 
 const rabbitBin = "/usr/lib/rabbitmq/bin/"
@@ -76,7 +93,9 @@ func (b *Broker) Start() error {
 		}
 	}
 	files := map[string]string{
-		"plugins": "[].\n", "rabbitmq.conf": strings.Join(b.Config, "\n") + "\n",
+		"plugins": "[].\n",
+		// A full disk of the machine is not what is tested.
+		"rabbitmq.conf": strings.Join(append([]string{"disk_free_limit.absolute = 1MB"}, b.Config...), "\n") + "\n",
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(b.dir, name), []byte(text), 0o600); err != nil {

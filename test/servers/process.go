@@ -5,6 +5,7 @@ package servers
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -71,14 +72,19 @@ func (p *process) alive() bool {
 	}
 }
 
-// freePort returns a port of 127.0.0.1 that nobody listens on now.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// freePort returns a port of 127.0.0.1 that nobody listens on now. Not one of
+// the range for outgoing connections: a client that keeps dialling a dead
+// server there may one day be given that port for its own end, and reach
+// itself.
+func freePort() (port int, err error) {
+	for range 100 {
+		port = 15000 + rand.IntN(15000)
+		var l net.Listener
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, err
 }
 
 // binary finds a server: an environment variable's word first.
@@ -108,5 +114,3 @@ func until(limit time.Duration, what string, cond func() error) error {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
-
-func itoa(n int) string { return strconv.Itoa(n) }

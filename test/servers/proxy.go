@@ -2,6 +2,7 @@ package servers
 
 import (
 	"net"
+	"strconv"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
@@ -21,7 +22,7 @@ func NewProxy(upstream string) (*Proxy, error) {
 	}
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	p := &Proxy{Port: port}
-	p.proxy = toxiproxy.NewProxy(server, "broker", net.JoinHostPort("127.0.0.1", itoa(port)), upstream)
+	p.proxy = toxiproxy.NewProxy(server, "broker", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), upstream)
 	return p, p.proxy.Start()
 }
 
