@@ -303,7 +303,7 @@ func (s *session) retreat() (done bool, err error) {
 		return true, s.link.lost(why)
 	}
 	s.heard = time.Now()
-	p.enter(Change{State: Connected, Host: s.link.host.Name, Port: s.link.host.Port})
+	p.enter(Change{State: Connected, Host: s.link.host.Name, Port: s.link.host.Port, Resumed: true})
 	return false, nil
 }
 

@@ -60,6 +60,9 @@ type Change struct {
 	Host  string // in use, or tried last
 	Port  int
 	Err   error // why, if there is a reason
+	// Resumed: connected again after a back-off during which the connection
+	// stayed, for the broker did not take what was sent.
+	Resumed bool
 }
 
 // Counters are absolute and never go backwards, but for Inflight.

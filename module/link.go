@@ -13,7 +13,8 @@ import (
 // events are to be stored, to INFO the figures, to the log the changes. Called
 // on the publisher's goroutine.
 type link struct {
-	lastLogged string
+	trouble   string // why nothing was delivered lately, as logged
+	confirmed uint64
 }
 
 // states are INFO's, by the publisher's.
@@ -41,29 +42,35 @@ func (l *link) StateChanged(change amqp.Change) {
 }
 
 // log writes one line for each change, not for each attempt: a failure that
-// repeats itself says nothing new.
+// repeats itself before anything was delivered says nothing new.
 func (l *link) log(change amqp.Change) {
 	where := net.JoinHostPort(change.Host, strconv.Itoa(change.Port))
-	level, text := "notice", ""
 	switch change.State {
 	case amqp.Connected:
-		text = "connected to " + where
-	case amqp.Blocked:
-		level, text = "warning", fmt.Sprintf("%s blocks publishing: %v", where, change.Err)
+		if !change.Resumed {
+			c.Log("notice", "connected to "+where)
+		}
 	case amqp.Disabled:
-		text = "disconnected, until connect"
+		c.Log("notice", "disconnected, until connect")
+	case amqp.Blocked:
+		c.Log("warning", fmt.Sprintf("%s blocks publishing: %v", where, change.Err))
 	case amqp.Backoff:
-		level, text = "warning", fmt.Sprintf("not delivering, retrying: %v", change.Err)
+		if trouble := change.Err.Error(); trouble != l.trouble {
+			l.trouble = trouble
+			c.Log("warning", "not delivering, retrying: "+trouble)
+		}
 	}
-	if text == "" || text == l.lastLogged {
-		return
-	}
-	l.lastLogged = text
-	c.Log(level, text)
 }
 
 // Counted implements [amqp.Observer].
 func (l *link) Counted(n amqp.Counters) {
+	if n.Confirmed > l.confirmed {
+		l.confirmed = n.Confirmed
+		if l.trouble != "" {
+			l.trouble = ""
+			c.Log("notice", "delivering again")
+		}
+	}
 	c.InfoCounters(c.Counters{
 		Connects: n.Connects, ConnectFailures: n.ConnectFailures,
 		Published: n.Published, Confirmed: n.Confirmed,

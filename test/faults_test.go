@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -214,9 +215,25 @@ func TestUnroutableEventsWaitForTheirQueue(t *testing.T) {
 		}
 		return nil
 	})
+	// Said once, however often it is tried.
+	eventually(t, func() error {
+		if n := r.number("events_returned"); n < 4 {
+			return fmt.Errorf("returned %d times", n)
+		}
+		return nil
+	})
+	if n := strings.Count(r.Log(), "NO_ROUTE"); n != 1 {
+		t.Errorf("the log says NO_ROUTE %d times", n)
+	}
 	r.bind()
 	r.arrives(setBodies("k", 500))
 	r.balanced(0, 0)
+	eventually(t, func() error {
+		if !strings.Contains(r.Log(), "delivering again") {
+			return fmt.Errorf("the log does not say that events are delivered again")
+		}
+		return nil
+	})
 }
 
 func TestMissingExchangeThatComesLater(t *testing.T) {
