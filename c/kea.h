@@ -102,7 +102,8 @@ struct kea_config {
 	long long number_default, min, max;
 };
 
-/* [main] in OnLoad: the table stays Go's (malloc'ed, kept until unload). */
+/* [main] in OnLoad: the server copies names and defaults, so the table may go
+ * afterwards. */
 int kea_register_configs(void *ctx, struct kea_config *table, size_t n);
 
 /* [main] keyspace subscription; more classes may be added later. */
