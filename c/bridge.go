@@ -123,6 +123,46 @@ func Log(level, text string) {
 	C.kea_log(l, t)
 }
 
+// nodeID is the length of a cluster node's id.
+const nodeID = 40
+
+// BusSelf is this node's id, empty without cluster mode. Main thread only.
+func BusSelf() string {
+	if id := C.kea_bus_self(); id != nil {
+		return C.GoStringN(id, nodeID)
+	}
+	return ""
+}
+
+// BusSend sends a message to a node, or to all that are linked when target is
+// empty; false: there is no link to it. Main thread only.
+func BusSend(target string, message []byte) bool {
+	to := C.CString(target)
+	bytes := C.CBytes(message)
+	defer C.free(unsafe.Pointer(to))
+	defer C.free(bytes)
+	if target == "" {
+		return bool(C.kea_bus_send(nil, bytes, C.size_t(len(message))))
+	}
+	return bool(C.kea_bus_send(to, bytes, C.size_t(len(message))))
+}
+
+// BusNodes are the ids of the nodes known, this one's among them. Main thread
+// only.
+func BusNodes() []string {
+	var n C.size_t
+	list := C.kea_bus_nodes(&n)
+	defer C.kea_bus_free_nodes(list)
+	ids := make([]string, n)
+	for i, id := range unsafe.Slice(list, n) {
+		ids[i] = C.GoStringN(id, nodeID)
+	}
+	return ids
+}
+
+// InfoBus sets what INFO shows of the agreement on settings. Main thread only.
+func InfoBus(version, ignored uint64) { C.kea_info_bus(C.uint64_t(version), C.uint64_t(ignored)) }
+
 // Config is one setting as a module configuration.
 type Config struct {
 	Name     string

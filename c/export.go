@@ -32,6 +32,11 @@ type Module interface {
 	// is nil when nobody waits.
 	Connect(done func(error))
 
+	// BusTick is called once a second in cluster mode, BusReceive for each
+	// message on the cluster bus, which may be anybody's.
+	BusTick()
+	BusReceive(sender string, message []byte)
+
 	ConfigText(name string) string
 	ConfigNumber(name string) int64
 	ConfigSetText(name, value string) error
@@ -120,6 +125,19 @@ func keaGoConnect(client unsafe.Pointer) {
 	if err := guard(func() error { Implementation.Connect(done); return nil }); err != nil && done != nil {
 		done(err)
 	}
+}
+
+//export keaGoBusTick
+func keaGoBusTick() {
+	_ = guard(func() error { Implementation.BusTick(); return nil })
+}
+
+//export keaGoBusReceive
+func keaGoBusReceive(sender, bytes *C.char, n C.size_t) {
+	_ = guard(func() error {
+		Implementation.BusReceive(C.GoStringN(sender, nodeID), C.GoBytes(unsafe.Pointer(bytes), C.int(n)))
+		return nil
+	})
 }
 
 //export keaGoConfigText

@@ -78,15 +78,34 @@ void kea_flow_visit(struct kea_flow *f,
 	}
 }
 
-void kea_flow_forget_list(struct kea_flow *f)
+/* forget_list: nothing is known of the list; what was lent is in memory, and
+ * stays so. */
+static void forget_list(struct kea_flow *f)
 {
 	struct kea_lent_run *r;
 
-	/* What was lent is in memory, and stays so. */
 	for (uint64_t i = 0; (r = kea_lent_nth(f->lent, i)); i++)
 		r->stored = false;
 	f->held = f->trimmed = f->pending = 0;
 	f->list_known = false;
+	f->list_check = true;
+}
+
+void kea_flow_forget_list(struct kea_flow *f)
+{
+	struct kea_home_name name = f->home.name;
+
+	if (f->home.cluster && f->home.key) {
+		kea_home_leave(&f->home);
+		kea_home_note(&f->home, name.text, name.len);
+	}
+	forget_list(f);
+}
+
+void kea_flow_list_touched(struct kea_flow *f, const char *name, size_t len)
+{
+	kea_home_note(&f->home, name, len);
+	f->home.asked = false;
 	f->list_check = true;
 }
 
@@ -365,6 +384,140 @@ static void store(struct kea_flow *f, struct kea_list *l, enum kea_turn how,
 	trim(f, l);
 }
 
+/* ---- a cluster's lists -------------------------------------------------- */
+
+/* leave gives up the list in use: its slot, and it with it, went to another
+ * node, which delivers it. */
+static void leave(struct kea_flow *f)
+{
+	RedisModule_Log(NULL, "notice",
+			"key_evt_amqp: the fallback list %s left with its "
+			"slot (%llu events)",
+			f->home.name.text,
+			(unsigned long long)kea_flow_list_length(f));
+	kea_home_leave(&f->home);
+	forget_list(f);
+	f->list_known = true;
+}
+
+/*
+ * take_over makes another list the one in use: that of a master whose replica
+ * we were, or one that came with a slot. Its events are older than what is in
+ * memory. What is in flight of the list in use goes to its front.
+ */
+static void take_over(struct kea_flow *f, RedisModuleCtx *ctx,
+		      struct kea_list *other, struct kea_home_name name)
+{
+	struct kea_list list = { 0 };
+	uint64_t n = kea_list_length(other);
+
+	if (f->home.key) {
+		kea_list_open(&list, ctx, f->home.key, true);
+		if (list.usable)
+			kea_list_prepend(other, &list);
+		kea_list_close(&list);
+	}
+	RedisModule_Log(NULL, "notice",
+			"key_evt_amqp: taking over the fallback list %s "
+			"(%llu events)",
+			name.text, (unsigned long long)n);
+	kea_home_use(&f->home, &name);
+	f->home.asked = true;
+	f->pending = n;
+	f->list_known = true;
+}
+
+/* look_at_others goes through the lists that were seen, and takes one over
+ * when the list in use has nothing left to read. */
+static void look_at_others(struct kea_flow *f, RedisModuleCtx *ctx)
+{
+	struct kea_home *h = &f->home;
+
+	h->waiting = 0;
+	/* Downwards: one that goes is replaced by the last. */
+	for (size_t i = h->others_count; i-- > 0;) {
+		struct kea_home_name name = h->others[i];
+		RedisModuleString *key = RedisModule_CreateString(
+			NULL, name.text, name.len);
+		bool ours = kea_home_ask(h, ctx, key) == KEA_SLOT_OURS;
+		struct kea_list l;
+
+		kea_list_open(&l, ctx, key, true);
+		if (kea_list_length(&l) == 0)
+			kea_home_forget(h, i);
+		else if (ours && f->pending == 0)
+			take_over(f, ctx, &l, name);
+		else
+			h->waiting += kea_list_length(&l);
+		kea_list_close(&l);
+		RedisModule_FreeString(NULL, key);
+	}
+}
+
+/* list_length_now: of the list in use, as it is. */
+static uint64_t list_length_now(struct kea_flow *f, RedisModuleCtx *ctx)
+{
+	struct kea_list l;
+	uint64_t n;
+
+	kea_list_open(&l, ctx, f->home.key, true);
+	n = kea_list_length(&l);
+	kea_list_close(&l);
+	return n;
+}
+
+/*
+ * list_ready settles which list a turn works with; storing: one is needed. The
+ * server is asked before a key is made, lest it be made in a slot that is not
+ * ours, and once a second. False: none can be used now.
+ */
+static bool list_ready(struct kea_flow *f, RedisModuleCtx *ctx, bool storing)
+{
+	struct kea_home *h = &f->home;
+
+	if (!h->cluster)
+		return true;
+	if (h->key && (!h->asked || list_length_now(f, ctx) == 0)) {
+		enum kea_slot slot = kea_home_ask(h, ctx, h->key);
+
+		if (slot == KEA_SLOT_WAIT)
+			return false;
+		h->asked = slot == KEA_SLOT_OURS;
+		if (!h->asked)
+			leave(f);
+	}
+	if (h->others_count > 0 && (f->pending == 0 || f->list_check))
+		look_at_others(f, ctx);
+	if (!h->key && storing && kea_home_choose(h, ctx))
+		RedisModule_Log(NULL, "notice",
+				"key_evt_amqp: the fallback list is %s",
+				h->name.text);
+	if (!h->key) {
+		f->list_known = true;
+		f->list_check = false;
+	}
+	return h->key != NULL;
+}
+
+bool kea_flow_can_store(struct kea_flow *f, RedisModuleCtx *ctx)
+{
+	return (RedisModule_GetContextFlags(ctx) &
+		REDISMODULE_CTX_FLAGS_MASTER) &&
+	       f->list_limit >= 0 && !f->wrong_type &&
+	       RedisModule_AvoidReplicaTraffic() == 0 &&
+	       list_ready(f, ctx, true);
+}
+
+/* ---- a turn ------------------------------------------------------------- */
+
+/* store_due tells whether the policy wants events stored in this turn. */
+static bool store_due(const struct kea_flow *f, enum kea_turn how)
+{
+	return f->list_limit >= 0 && kea_flow_unstored(f) > 0 &&
+	       (f->outbox || is_away(f) || how == KEA_TURN_STORE_ALL ||
+		f->queue.bytes + f->lent->bytes > f->buffer_limit);
+}
+
 /* list_needed tells whether this turn has business with the list. */
 static bool list_needed(const struct kea_flow *f, enum kea_turn how)
 {
@@ -376,9 +529,7 @@ static bool list_needed(const struct kea_flow *f, enum kea_turn how)
 		return true;
 	if (f->pending > 0 && room_to_lend(f) > 0)
 		return true;
-	return kea_flow_unstored(f) > 0 &&
-	       (f->outbox || is_away(f) || how == KEA_TURN_STORE_ALL ||
-		f->queue.bytes + f->lent->bytes > f->buffer_limit);
+	return store_due(f, how);
 }
 
 /* set_wrong_type notes whether something that is no list has our name. */
@@ -404,7 +555,7 @@ bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 	bool ours = (flags & REDISMODULE_CTX_FLAGS_MASTER) &&
 		    !(flags & (REDISMODULE_CTX_FLAGS_LOADING |
 			       REDISMODULE_CTX_FLAGS_ASYNC_LOADING)) &&
-		    how != KEA_TURN_LEND_ONLY && !f->no_list;
+		    how != KEA_TURN_LEND_ONLY;
 	/*
 	 * A propagated write while the server forbids it (CLIENT PAUSE,
 	 * FAILOVER, a shutdown that waits for replicas) asserts and kills the
@@ -412,15 +563,14 @@ bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 	 */
 	bool writable = ours && RedisModule_AvoidReplicaTraffic() == 0;
 	struct kea_list list = { 0 };
-	bool lent = false, must_store;
+	bool lent = false, due = store_due(f, how), must_store;
 
 	f->store_more = false;
-	if (f->no_list)
-		f->list_known = !(f->list_check = false);
 	/* A missing key must not be opened for reading: it counts as a miss. */
 	if (ours && list_needed(f, how) &&
-	    (writable || kea_flow_list_length(f) > 0)) {
-		kea_list_open(&list, ctx, f->list_name, writable);
+	    (writable || kea_flow_list_length(f) > 0) &&
+	    (writable ? list_ready(f, ctx, due) : f->home.key != NULL)) {
+		kea_list_open(&list, ctx, f->home.key, writable);
 		set_wrong_type(f, !list.usable);
 	}
 	if (list.usable)
@@ -439,7 +589,8 @@ bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 	must_store = f->outbox && ours && f->list_limit >= 0 && !f->wrong_type;
 	if (f->pending == 0 && how != KEA_TURN_STORE_ALL && !must_store)
 		lent |= lend_memory(f, NULL);
-	if (f->no_list || (ours && (f->list_limit < 0 || f->wrong_type)))
+	if (ours && (f->list_limit < 0 || f->wrong_type ||
+		     (writable && due && !list.usable)))
 		drop_memory(f);
 
 	f->captured = 0;
@@ -464,10 +615,10 @@ long long kea_flow_oldest_ms(struct kea_flow *f, RedisModuleCtx *ctx,
 
 	if (r) {
 		head = *kea_record_at(r->run.start, &len);
-	} else if (f->pending > 0) {
+	} else if (f->pending > 0 && f->home.key) {
 		struct kea_list l;
 
-		kea_list_open(&l, ctx, f->list_name, false);
+		kea_list_open(&l, ctx, f->home.key, false);
 		kea_list_id(&l, 0, &head);
 		kea_list_close(&l);
 	} else if (kea_queue_peek(&f->queue, 1, SIZE_MAX, &run)) {

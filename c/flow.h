@@ -24,20 +24,20 @@
 #ifndef KEA_FLOW_H
 #define KEA_FLOW_H
 
+#include "home.h"
 #include "lent.h"
 #include "list.h"
 
 struct kea_flow {
 	struct kea_queue queue;
 	struct kea_lent *lent;
-	RedisModuleString *list_name;
+	struct kea_home home; /* which list it is */
 
 	/* Settings. */
 	int64_t list_limit;  /* > 0 the most kept, 0 unlimited, < 0 store none */
 	size_t buffer_limit; /* bytes in memory before the list is used */
 	uint32_t window;     /* events lent at the most */
 	bool outbox;
-	bool no_list; /* there is no list to use: cluster mode */
 
 	/* Set by the publisher, any thread: the link is down or blocked, so
 	 * store what there is, and lend nothing. */
@@ -76,6 +76,14 @@ bool kea_flow_idle(const struct kea_flow *f);
 /* The list is no longer ours to write (this node has become a replica), or is
  * about to be (it has become a master): look at it anew. */
 void kea_flow_forget_list(struct kea_flow *f);
+
+/* A key that is a fallback list, ours or another node's, was touched by
+ * somebody else. Runs inside the keyspace callback. */
+void kea_flow_list_touched(struct kea_flow *f, const char *name, size_t len);
+
+/* kea_flow_can_store tells whether what is in memory can be put into the list
+ * now. May choose a list to that end. */
+bool kea_flow_can_store(struct kea_flow *f, RedisModuleCtx *ctx);
 
 /* kea_flow_undelivered counts the events that a shutdown would lose: neither
  * settled nor in the list. */

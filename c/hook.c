@@ -72,33 +72,50 @@ static void no_op(void *unused)
 	(void)unused;
 }
 
+/* list_touched: a fallback list. Somebody else's doing, for we write without
+ * events: look at the list again. */
+static bool list_touched(RedisModuleCtx *ctx, RedisModuleString *key)
+{
+	size_t len;
+	const char *bytes = RedisModule_StringPtrLen(key, &len);
+
+	if (!kea_home_is(&kea.flow.home, bytes, len) ||
+	    RedisModule_GetSelectedDb(ctx) != 0)
+		return false;
+	kea_flow_list_touched(&kea.flow, bytes, len);
+	return true;
+}
+
 int kea_on_key_event(RedisModuleCtx *ctx, int type, const char *event,
 		     RedisModuleString *key)
 {
 	const char *bytes;
 	size_t len;
-	int db;
 
-	if (!kea.active || !((uint32_t)type & kea.classes) || !kea.masks)
+	if (!kea.active)
+		return REDISMODULE_OK;
+	/* Also on a replica and while loading: it may be ours one day. */
+	if (((uint32_t)type & kea.list_classes) && list_touched(ctx, key))
+		return REDISMODULE_OK;
+	if (!((uint32_t)type & kea.classes) || !kea.masks)
 		return REDISMODULE_OK;
 	/* A replica's events are its master's; what is loaded has happened
 	 * before. */
 	if (RedisModule_GetContextFlags(ctx) & NOT_OURS)
 		return REDISMODULE_OK;
-	bytes = RedisModule_StringPtrLen(key, &len);
-	db = RedisModule_GetSelectedDb(ctx);
-	if (db == 0 && len == kea.list_name_len &&
-	    memcmp(bytes, kea.list_name, len) == 0) {
-		/* Somebody else's doing, for we write without events: look at
-		 * the list again. */
-		kea.flow.list_check = true;
+	if (list_touched(ctx, key))
 		return REDISMODULE_OK;
-	}
+	bytes = RedisModule_StringPtrLen(key, &len);
 	if (!kea_match(kea.masks, (const uint8_t *)bytes, len)) {
 		kea.filtered++;
 		return REDISMODULE_OK;
 	}
-	append(event, bytes, len, db);
+	/* Not deleted: gone with its slot. */
+	if (kea.list_classes && type == REDISMODULE_NOTIFY_GENERIC &&
+	    strcmp(event, "del") == 0 &&
+	    !kea_home_owns(&kea.flow.home, ctx, key))
+		return REDISMODULE_OK;
+	append(event, bytes, len, RedisModule_GetSelectedDb(ctx));
 	kea.captured++;
 	kea.flow.captured++;
 	/*

@@ -125,13 +125,17 @@ void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report)
 	NUMBER("events_buffered", kea_flow_unstored(f));
 	COUNTER("inflight", inflight);
 	NUMBER("buffer_bytes", f->queue.bytes + f->lent->bytes);
-	NUMBER("fallback_length", kea_flow_list_length(f));
-	RedisModule_InfoAddFieldCString(ctx, "fallback_key", kea.list_name);
+	NUMBER("fallback_length", kea_flow_list_length(f) + f->home.waiting);
+	RedisModule_InfoAddFieldCString(ctx, "fallback_key", f->home.name.text);
 	/* The oldest event may have to be read from the dataset. */
 	if (!for_crash_report)
 		NUMBER("oldest_event_ms",
 		       kea_flow_oldest_ms(&kea.flow, kea.ctx, wall_ms()));
 	NUMBER("masks", kea.masks_count);
+	if (f->home.cluster) {
+		COUNTER("settings_version", settings_version);
+		COUNTER("cluster_messages_ignored", bus_ignored);
+	}
 #undef COUNTER
 #undef NUMBER
 }

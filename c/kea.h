@@ -92,6 +92,18 @@ void kea_log(const char *level, const char *text);
  * each client. */
 void kea_unblock(void *client, const char *error);
 
+/* [main] The cluster bus. kea_bus_self is this node's id (40 bytes, no NUL),
+ * NULL without cluster mode. kea_bus_send sends to one node, or to all that
+ * are linked when target is NULL; false: no link. kea_bus_nodes lists the
+ * nodes, this one among them; to be freed. */
+const char *kea_bus_self(void);
+bool kea_bus_send(const char *target, const void *bytes, size_t len);
+char **kea_bus_nodes(size_t *n);
+void kea_bus_free_nodes(char **nodes);
+
+/* [main] What INFO shows of the agreement on settings. */
+void kea_info_bus(uint64_t version, uint64_t ignored);
+
 /* One setting as a module configuration. */
 enum kea_config_kind { KEA_CONFIG_TEXT, KEA_CONFIG_NUMBER, KEA_CONFIG_BOOL };
 

@@ -136,6 +136,36 @@ bool kea_list_pop(struct kea_list *l, const struct kea_record *expected)
 	return true;
 }
 
+void kea_list_prepend(struct kea_list *l, struct kea_list *from)
+{
+	RedisModuleString *batch[PUSH_BATCH];
+	size_t n;
+
+	replicate_pops(l);
+	replicate_pops(from);
+	do {
+		for (n = 0; n < PUSH_BATCH; n++) {
+			batch[n] = kea_list_length(from) == 0 ?
+					   NULL :
+					   RedisModule_ListPop(
+						   from->key,
+						   REDISMODULE_LIST_TAIL);
+			if (!batch[n])
+				break;
+			RedisModule_ListPush(l->key, REDISMODULE_LIST_HEAD,
+					     batch[n]);
+		}
+		if (n > 0) {
+			RedisModule_Replicate(l->ctx, "RPOP", "sl", from->name,
+					      (long long)n);
+			RedisModule_Replicate(l->ctx, "LPUSH", "sv", l->name,
+					      batch, n);
+		}
+		for (size_t i = 0; i < n; i++)
+			RedisModule_FreeString(l->ctx, batch[i]);
+	} while (n == PUSH_BATCH);
+}
+
 void kea_list_read(struct kea_list *l, struct kea_queue *q, long index,
 		   uint32_t max, struct kea_run *run, bool *alien)
 {

@@ -45,6 +45,9 @@ void kea_list_drop(struct kea_list *l, uint64_t n);
  * nothing and returns false. */
 bool kea_list_pop(struct kea_list *l, const struct kea_record *expected);
 
+/* Moves all elements of from to the front of l, in their order. */
+void kea_list_prepend(struct kea_list *l, struct kea_list *from);
+
 /*
  * Copies elements from index on into a loose chunk of q: at most max, at most
  * one chunk. *run is the copy (count 0: nothing, and no chunk). Stops before

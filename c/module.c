@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #define MODULE_NAME "key_evt_amqp"
-#define LIST_NAME "key_evt_amqp.fallback"
 #define VISIBLE __attribute__((visibility("default")))
 
 struct kea_module kea;
@@ -72,7 +71,7 @@ uint32_t kea_server_classes(void)
 
 int kea_subscribe(uint32_t classes)
 {
-	uint32_t missing = classes & ~kea.subscribed;
+	uint32_t missing = (classes | kea.list_classes) & ~kea.subscribed;
 
 	/* Before OnLoad's end nothing may be subscribed: see there. */
 	if (!kea.active || missing == 0)
@@ -156,8 +155,7 @@ static void release_all(void)
 	kea_drop_deferred();
 	kea_config_free();
 	RedisModule_Free(kea.masks_memory);
-	if (kea.flow.list_name)
-		RedisModule_FreeString(NULL, kea.flow.list_name);
+	kea_home_free(&kea.flow.home);
 	if (kea.ctx)
 		RedisModule_FreeThreadSafeContext(kea.ctx);
 	if (kea.event_fd >= 0 && !kea.event_fd_given)
@@ -175,11 +173,8 @@ static int prepare(RedisModuleCtx *ctx)
 	kea_queue_allocator(RedisModule_Alloc, RedisModule_Free);
 	kea.flow.lent = &kea.lent;
 	kea.flow.list_check = true;
-	kea.flow.no_list = cluster;
-	kea.list_name_len = strlen(LIST_NAME);
-	memcpy(kea.list_name, LIST_NAME, kea.list_name_len + 1);
-	kea.flow.list_name = RedisModule_CreateString(NULL, kea.list_name,
-						      kea.list_name_len);
+	kea_home_init(&kea.flow.home, ctx, cluster);
+	kea.list_classes = cluster ? KEA_HOME_CLASSES : 0;
 	kea.ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
 	kea.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (kea.event_fd < 0 || getrandom(&kea.origin, sizeof(kea.origin), 0) !=
@@ -188,10 +183,6 @@ static int prepare(RedisModuleCtx *ctx)
 				"no eventfd or no random bytes to be had");
 		return REDISMODULE_ERR;
 	}
-	if (cluster)
-		RedisModule_Log(ctx, "warning",
-				"cluster mode: the fallback list is not used, "
-				"events are kept in memory only");
 	return REDISMODULE_OK;
 }
 
@@ -203,6 +194,20 @@ static bool log_error(RedisModuleCtx *ctx, char *error)
 	RedisModule_Log(ctx, "warning", "%s", error);
 	free(error);
 	return true;
+}
+
+/* options: else a server with any module turns features of its own off,
+ * repl-diskless-load swapdb and Valkey's atomic slot migration. We keep nothing
+ * that either could upset: what we write are ordinary keys. */
+static int options(void)
+{
+	int all = REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD;
+
+	/* The same bit may mean something else to Redis one day. */
+	if (kea_api_valkey_options)
+		all |= kea_api_valkey_options() &
+		       VALKEYMODULE_OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION;
+	return all;
 }
 
 static int load(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
@@ -255,6 +260,7 @@ static int load(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 	kea_take_in_spool(ctx);
 	kea.active = true;
 	kea_subscribe(kea.classes);
+	kea_bus_init(ctx);
 	return REDISMODULE_OK;
 }
 
@@ -280,9 +286,7 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 		return REDISMODULE_ERR;
 	RedisModule_SetModuleAttribs(ctx, MODULE_NAME, KEA_VERSION,
 				     REDISMODULE_APIVER_1);
-	/* Else any module turns off repl-diskless-load swapdb. */
-	RedisModule_SetModuleOptions(
-		ctx, REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD);
+	RedisModule_SetModuleOptions(ctx, options());
 	if (prepare(ctx) != REDISMODULE_OK ||
 	    load(ctx, argv, argc) != REDISMODULE_OK) {
 		keaGoStop();
@@ -294,14 +298,11 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 
 int RedisModule_OnUnload(RedisModuleCtx *ctx)
 {
-	int flags = RedisModule_GetContextFlags(ctx);
 	struct kea_flow *f = &kea.flow;
 
 	/* Take in what the broker has confirmed, to know what is left. */
 	kea_flow_turn(f, ctx, KEA_TURN_NORMAL);
-	if (kea_flow_unstored(f) > 0 &&
-	    (!(flags & REDISMODULE_CTX_FLAGS_MASTER) || f->list_limit < 0 ||
-	     f->wrong_type || f->no_list || RedisModule_AvoidReplicaTraffic())) {
+	if (kea_flow_unstored(f) > 0 && !kea_flow_can_store(f, ctx)) {
 		RedisModule_Log(ctx, "warning",
 				"not unloaded: %llu events are undelivered and "
 				"can't be put into the fallback list now",

@@ -6,6 +6,8 @@ KEA_API_REQUIRED(KEA_API_DEFINE)
 KEA_API_OPTIONAL(KEA_API_DEFINE)
 #undef KEA_API_DEFINE
 
+int (*kea_api_valkey_options)(void);
+
 /* The first word of every context is the server's look-up function: 0 when the
  * name is known, else non-zero and the target stays as it was. */
 typedef int (*kea_get_api)(const char *name, void *target);
@@ -27,5 +29,7 @@ const char *kea_api_bind(RedisModuleCtx *ctx)
 	get("RedisModule_" #name, (void *)&RedisModule_##name);
 	KEA_API_OPTIONAL(KEA_API_BIND)
 #undef KEA_API_BIND
+	kea_api_valkey_options = NULL;
+	get("ValkeyModule_GetModuleOptionsAll", (void *)&kea_api_valkey_options);
 	return missing;
 }

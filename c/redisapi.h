@@ -22,6 +22,8 @@ typedef struct RedisModuleServerInfoData RedisModuleServerInfoData;
 typedef struct RedisModuleBlockedClient RedisModuleBlockedClient;
 typedef struct RedisModuleCommand RedisModuleCommand;
 typedef struct RedisModuleInfoCtx RedisModuleInfoCtx;
+typedef struct RedisModuleCallReply RedisModuleCallReply;
+typedef struct RedisModuleScanCursor RedisModuleScanCursor;
 
 #define REDISMODULE_OK 0
 #define REDISMODULE_ERR 1
@@ -48,6 +50,8 @@ typedef struct RedisModuleInfoCtx RedisModuleInfoCtx;
 #define REDISMODULE_CTX_FLAGS_ASYNC_LOADING (1 << 23)
 
 #define REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD (1 << 2)
+/* Valkey's alone (9.0 and newer). */
+#define VALKEYMODULE_OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION (1 << 5)
 
 #define REDISMODULE_CONFIG_DEFAULT 0
 #define REDISMODULE_CONFIG_SENSITIVE (1 << 1)
@@ -82,6 +86,7 @@ typedef struct RedisModuleEvent {
 #define REDISMODULE_NOTIFY_EVICTED (1 << 9)
 #define REDISMODULE_NOTIFY_STREAM (1 << 10)
 #define REDISMODULE_NOTIFY_KEY_MISS (1 << 11)
+#define REDISMODULE_NOTIFY_LOADED (1 << 12) /* for modules only */
 #define REDISMODULE_NOTIFY_MODULE (1 << 13)
 #define REDISMODULE_NOTIFY_NEW (1 << 14)
 
@@ -102,6 +107,14 @@ typedef int (*RedisModuleConfigSetNumericFunc)(const char *, long long, void *,
 					       RedisModuleString **);
 typedef int (*RedisModuleConfigSetBoolFunc)(const char *, int, void *,
 					    RedisModuleString **);
+/* sender and target are node ids, 40 bytes; the sender's has no NUL. */
+typedef void (*RedisModuleClusterMessageReceiver)(RedisModuleCtx *,
+						  const char *sender,
+						  uint8_t type,
+						  const unsigned char *payload,
+						  uint32_t len);
+typedef void (*RedisModuleScanCB)(RedisModuleCtx *, RedisModuleString *name,
+				  RedisModuleKey *, void *priv);
 typedef int (*RedisModuleConfigApplyFunc)(RedisModuleCtx *, void *,
 					  RedisModuleString **);
 
@@ -230,7 +243,25 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 	  (RedisModuleCtx *, const char *, int, unsigned,                      \
 	   RedisModuleConfigGetBoolFunc, RedisModuleConfigSetBoolFunc,         \
 	   RedisModuleConfigApplyFunc, void *))                                \
-	X(int, LoadConfigs, (RedisModuleCtx *))
+	X(int, LoadConfigs, (RedisModuleCtx *))                                \
+	X(RedisModuleCallReply *, Call,                                        \
+	  (RedisModuleCtx *, const char *, const char *, ...))                 \
+	X(const char *, CallReplyStringPtr,                                    \
+	  (RedisModuleCallReply *, size_t *))                                  \
+	X(void, FreeCallReply, (RedisModuleCallReply *))                       \
+	X(unsigned long long, DbSize, (RedisModuleCtx *))                      \
+	X(RedisModuleScanCursor *, ScanCursorCreate, (void))                   \
+	X(void, ScanCursorDestroy, (RedisModuleScanCursor *))                  \
+	X(int, Scan,                                                           \
+	  (RedisModuleCtx *, RedisModuleScanCursor *, RedisModuleScanCB,       \
+	   void *))                                                            \
+	X(const char *, GetMyClusterID, (void))                                \
+	X(char **, GetClusterNodesList, (RedisModuleCtx *, size_t *))          \
+	X(void, FreeClusterNodesList, (char **))                               \
+	X(void, RegisterClusterMessageReceiver,                                \
+	  (RedisModuleCtx *, uint8_t, RedisModuleClusterMessageReceiver))      \
+	X(int, SendClusterMessage,                                             \
+	  (RedisModuleCtx *, const char *, uint8_t, const char *, uint32_t))
 
 /* Newer than 7.0. */
 #define KEA_API_OPTIONAL(X)                                                    \
@@ -241,6 +272,9 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 KEA_API_REQUIRED(KEA_API_DECLARE)
 KEA_API_OPTIONAL(KEA_API_DECLARE)
 #undef KEA_API_DECLARE
+
+/* The module options that this server knows, on Valkey alone; else NULL. */
+extern int (*kea_api_valkey_options)(void);
 
 /*
  * kea_api_bind fills in the pointers from the context of OnLoad. It returns

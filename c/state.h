@@ -7,8 +7,6 @@
 #include "kea.h"
 #include "match.h"
 
-#define KEA_LIST_NAME_MAX 128
-
 /*
  * A short text that one thread writes and INFO reads, even from the crash
  * handler: no lock. version is odd while a write is under way.
@@ -26,8 +24,7 @@ struct kea_module {
 	uint32_t classes;
 	const struct kea_program *masks;
 	uint64_t masks_count;
-	size_t list_name_len;
-	char list_name[KEA_LIST_NAME_MAX];
+	uint32_t list_classes; /* by whose events lists show up; cluster only */
 	uint64_t origin, seq;
 	uint64_t captured, filtered;
 	struct kea_flow flow;
@@ -48,6 +45,7 @@ struct kea_module {
 	_Atomic uint64_t connects, connect_failures, published, confirmed,
 		returned, nacked, poisoned, inflight;
 	_Atomic int state, port;
+	_Atomic uint64_t settings_version, bus_ignored;
 	struct kea_text host, error;
 
 	/* The publisher's own: events taken and not settled. */
@@ -80,6 +78,9 @@ void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report);
 int kea_create_commands(RedisModuleCtx *ctx);
 void kea_replicate_deferred(RedisModuleCtx *ctx);
 void kea_drop_deferred(void);
+
+/* bus.c */
+void kea_bus_init(RedisModuleCtx *ctx);
 
 /* config.c */
 void kea_config_free(void);

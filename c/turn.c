@@ -6,6 +6,7 @@
  * No goroutine takes Redis's lock: it would starve under load, and the main
  * thread would wait for it. The work is done here, in bounded slices.
  */
+#include "_cgo_export.h"
 #include "state.h"
 
 #include <errno.h>
@@ -57,6 +58,8 @@ static void before_sleep(RedisModuleCtx *ctx)
 	 * one when the list has to take what memory holds. */
 	if (kea.flow.store_more)
 		kea_wake_main();
+	if (kea.flow.home.scan && kea_home_scan(&kea.flow.home, ctx))
+		kea_wake_main();
 	if (kea.spooled)
 		kea_drop_spool();
 	kea.past_turn = true;
@@ -87,6 +90,9 @@ void kea_on_loop(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
 			break;
 		kea.cron_ticks = 0;
 		kea.flow.list_check = true;
+		kea.flow.home.asked = false;
+		if (kea.flow.home.cluster)
+			keaGoBusTick();
 		break;
 	case REDISMODULE_EVENT_FLUSHDB:
 	case REDISMODULE_EVENT_SWAPDB:

@@ -14,7 +14,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"time"
 
 	"github.com/key-evt-amqp/key_evt_amqp/amqp"
@@ -36,6 +35,7 @@ type module struct {
 
 	source    *source
 	publisher *amqp.Publisher
+	cluster   *cluster // nil without cluster mode
 }
 
 // Load implements [c.Module].
@@ -46,7 +46,7 @@ func (m *module) Load(args []string) error {
 	serverClasses = c.ServerClasses()
 	*m = module{}
 	s := defaults()
-	if err := s.setArguments(0, args); err != nil {
+	if _, err := s.setArguments(0, args); err != nil {
 		return err
 	}
 	m.current = s
@@ -79,6 +79,9 @@ func (m *module) Start() error {
 	m.publisher = amqp.New(m.source, &link{}, m.publisherConfig(m.current))
 	m.publisher.Start()
 	m.running = true
+	if self := c.BusSelf(); self != "" {
+		m.cluster = &cluster{agreement: newAgreement(self)}
+	}
 	return nil
 }
 
@@ -152,35 +155,36 @@ func (m *module) publisherConfig(s *settings) amqp.Config {
 // Command implements [c.Module].
 func (m *module) Command(name string, args []string) error {
 	s := m.current.clone()
+	var changed []string
+	var link string
 	var err error
 	switch name {
-	case "config_set", "connect":
-		if len(args) == 0 {
-			return nil
-		}
-		err = s.setArguments(firstOfCommands, args)
+	case "config_set":
+		changed, err = s.setArguments(firstOfCommands, args)
+	case "connect":
+		link = connected
+		changed, err = s.setArguments(firstOfCommands, args)
 	case "disconnect":
+		link = disconnected
 		m.publisher.Disconnect(disconnectTimeout, func() {})
-		return nil
 	case "fallback_storage_size_set":
-		var n int64
-		if n, err = strconv.ParseInt(args[0], 10, 64); err != nil {
-			return fmt.Errorf("n: %q is not a 64-bit integer", args[0])
-		}
-		s.numbers["fallback_storage_size"] = n
+		changed, err = s.setArguments(sizePosition, args)
 	case "keymask_clean":
-		err = s.setMasks(nil)
+		changed, err = s.setArguments(maskPosition, nil)
 	case "keymask_add":
-		err = s.addMasks(args)
+		changed, err = []string{table[maskPosition].name}, s.addMasks(args)
 	case "keymask_set":
-		err = s.setMasks(args)
+		changed, err = s.setArguments(maskPosition, args)
 	default:
 		err = errors.New("unknown command " + name)
 	}
-	if err != nil {
-		return err
+	if err == nil && len(changed) > 0 {
+		err = m.change(s)
 	}
-	return m.change(s)
+	if err == nil {
+		m.spread(changed, link)
+	}
+	return err
 }
 
 // Connect implements [c.Module].

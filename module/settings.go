@@ -72,16 +72,26 @@ var table = []setting{
 // Rows of the table by position, and where the masks begin.
 const (
 	firstOfCommands = 1 // commands begin with hostname
+	sizePosition    = 9
 	maskPosition    = 10
 )
 
-func find(name string) *setting {
+// lookup finds a setting, nil when there is none of that name.
+func lookup(name string) *setting {
 	for i := range table {
 		if table[i].name == name {
 			return &table[i]
 		}
 	}
-	panic("no setting " + name)
+	return nil
+}
+
+func find(name string) *setting {
+	row := lookup(name)
+	if row == nil {
+		panic("no setting " + name)
+	}
+	return row
 }
 
 // defaults returns the settings when nothing is given.
@@ -144,18 +154,23 @@ func (s *settings) set(row *setting, text string) error {
 }
 
 // setArguments takes arguments by position, the first of them the table's row
-// first; those left out keep their value.
-func (s *settings) setArguments(first int, args []string) error {
-	for i, text := range args {
-		at := first + i
-		if at >= maskPosition {
-			return s.setMasks(args[i:])
+// first; those left out keep their value, but for the masks when they begin
+// with first. It returns the names of the settings given.
+func (s *settings) setArguments(first int, args []string) (names []string, err error) {
+	for i := 0; i < len(args) && first+i < maskPosition; i++ {
+		row := &table[first+i]
+		if err := s.set(row, args[i]); err != nil {
+			return nil, err
 		}
-		if err := s.set(&table[at], text); err != nil {
-			return err
-		}
+		names = append(names, row.name)
 	}
-	return nil
+	if masks := maskPosition - first; len(args) > masks || masks == 0 {
+		if err := s.setMasks(args[masks:]); err != nil {
+			return nil, err
+		}
+		names = append(names, table[maskPosition].name)
+	}
+	return names, nil
 }
 
 // ---- masks

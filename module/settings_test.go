@@ -26,7 +26,7 @@ func TestArgumentsLeftOutKeepTheirDefaults(t *testing.T) {
 
 func TestAllElevenArguments(t *testing.T) {
 	s := defaults()
-	err := s.setArguments(0, []string{"Ex", "r1,r2:5673,[::1],[::2]:7", "9", "u", "p", "0", "", "k.{db}", "2", "-9223372036854775808", "^a", "b c"})
+	_, err := s.setArguments(0, []string{"Ex", "r1,r2:5673,[::1],[::2]:7", "9", "u", "p", "0", "", "k.{db}", "2", "-9223372036854775808", "^a", "b c"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestWrongArgumentsAreNamed(t *testing.T) {
 	} {
 		args := append([]string(nil), good...)
 		args[test.at] = test.value
-		err := defaults().setArguments(0, args)
+		_, err := defaults().setArguments(0, args)
 		if err == nil || !strings.HasPrefix(err.Error(), test.want+": ") {
 			t.Errorf("argument %d = %q: got error %v, want one that begins with %q", test.at+1, test.value, err, test.want)
 		}
