@@ -6,6 +6,7 @@
 #include "_cgo_export.h"
 #include "state.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -298,8 +299,24 @@ static int handle_connect(RedisModuleCtx *ctx, RedisModuleString **argv,
 	return REDISMODULE_OK;
 }
 
+/*
+ * acl_categories are those of all our commands: a category of our own where
+ * the server can make one. It has it already after an unload, which leaves
+ * categories behind.
+ */
+static const char *acl_categories(RedisModuleCtx *ctx)
+{
+	if (RedisModule_AddACLCategory &&
+	    (RedisModule_AddACLCategory(ctx, "key_evt_amqp") ==
+		     REDISMODULE_OK ||
+	     errno == EBUSY))
+		return "admin dangerous key_evt_amqp";
+	return "admin dangerous";
+}
+
 int kea_create_commands(RedisModuleCtx *ctx)
 {
+	const char *categories = acl_categories(ctx);
 	static const RedisModuleCommandInfoVersion version = {
 		.version = 1,
 		.sizeof_historyentry = 16,
@@ -329,7 +346,7 @@ int kea_create_commands(RedisModuleCtx *ctx)
 			return REDISMODULE_ERR;
 		if (RedisModule_SetCommandACLCategories &&
 		    RedisModule_SetCommandACLCategories(
-			    command, "admin dangerous") != REDISMODULE_OK)
+			    command, categories) != REDISMODULE_OK)
 			return REDISMODULE_ERR;
 	}
 	return REDISMODULE_OK;

@@ -265,6 +265,7 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 
 /* Newer than 7.0. */
 #define KEA_API_OPTIONAL(X)                                                    \
+	X(int, AddACLCategory, (RedisModuleCtx *, const char *))               \
 	X(int, SetCommandACLCategories, (RedisModuleCommand *, const char *))
 
 #define KEA_API_DECLARE(ret, name, params)                                     \
