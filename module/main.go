@@ -218,14 +218,34 @@ func (m *module) ConfigText(name string) string { return m.shown().texts[name] }
 // ConfigNumber implements [c.Module].
 func (m *module) ConfigNumber(name string) int64 { return m.shown().numbers[name] }
 
-// ConfigSetText implements [c.Module].
+// stage changes what CONFIG SET stages. The first refusal throws all of it
+// away: the server then sets the old values one by one, finds them unchanged,
+// and applies nothing.
+func (m *module) stage(change func(*settings) error) error {
+	err := change(m.editable())
+	if err != nil {
+		m.staged = nil
+	}
+	return err
+}
+
+// ConfigSetText implements [c.Module]. A value in effect is put back, after
+// another parameter was refused, even if it would not be taken any more: a file
+// may be gone since.
 func (m *module) ConfigSetText(name, value string) error {
-	return m.editable().setText(find(name), value)
+	return m.stage(func(s *settings) error {
+		err := s.setText(find(name), value)
+		if err != nil && m.running && value == m.current.texts[name] {
+			s.texts[name] = value
+			return nil
+		}
+		return err
+	})
 }
 
 // ConfigSetNumber implements [c.Module].
 func (m *module) ConfigSetNumber(name string, value int64) error {
-	return m.editable().setNumber(find(name), value)
+	return m.stage(func(s *settings) error { return s.setNumber(find(name), value) })
 }
 
 // ConfigApply implements [c.Module].

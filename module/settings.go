@@ -291,9 +291,13 @@ func parseHost(text string) (h hostname, err error) {
 	return h, nil
 }
 
-func (s *settings) setEvents(text string) (err error) {
-	s.events, err = parseEvents(text, serverClasses)
-	return err
+func (s *settings) setEvents(text string) error {
+	e, err := parseEvents(text, serverClasses)
+	if err != nil {
+		return err
+	}
+	s.events = e
+	return nil
 }
 
 // ---- what the publisher gets
