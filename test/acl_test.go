@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -215,4 +216,16 @@ func TestWhoMayRunTheCommands(t *testing.T) {
 			t.Errorf("settings were %v, are %v", before, after)
 		}
 	})
+}
+
+func TestRulesByNameInAnACLFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "users.acl")
+	must(t, os.WriteFile(file, []byte("user default on nopass ~* &* +@all\nuser app on >secret ~* +@all -key_evt_amqp.connect\n"), 0o600))
+	r := start(t, options{silent: true, config: []string{"aclfile " + file}})
+	c := redis.NewClient(&redis.Options{Addr: r.Addr(), Username: "app", Password: "secret", Protocol: 2, MaxRetries: -1, DisableIdentity: true})
+	defer c.Close()
+	must(t, c.Do(ctx, "key_evt_amqp.keymask_add", "x").Err())
+	if err := c.Do(ctx, "key_evt_amqp.connect").Err(); err == nil || !strings.HasPrefix(err.Error(), "NOPERM") {
+		t.Errorf("got error %v, want NOPERM", err)
+	}
 }

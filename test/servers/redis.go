@@ -20,6 +20,8 @@ type Redis struct {
 	Port   int
 	Dir    string
 	Config []string // lines of redis.conf
+	// KeepConfig makes Start use redis.conf as CONFIG REWRITE left it.
+	KeepConfig bool
 	*redis.Client
 
 	process *process
@@ -59,8 +61,10 @@ func (r *Redis) Start() error {
 		"repl-diskless-sync-delay 0",
 	}, r.Config...)
 	file := filepath.Join(r.Dir, "redis.conf")
-	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-		return err
+	if !r.KeepConfig {
+		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+			return err
+		}
 	}
 	cmd := exec.Command(path, file)
 	cmd.Dir = r.Dir
