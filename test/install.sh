@@ -3,7 +3,8 @@
 # nothing when all are there.
 #
 #   install.sh run    what `make run` needs: C compiler, Redis, RabbitMQ
-#   install.sh test   the same, CMake and nm
+#   install.sh test   the same, CMake, nm, and what runs the example consumers:
+#                     Node with npm, Python with pika
 #
 # Go is only looked for. No service is started.
 set -eu
@@ -20,6 +21,14 @@ have() {
 have_rabbitmq() {
 	[ -n "${KEA_RABBITMQ_SERVER:-}" ] || [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] ||
 		have rabbitmq-server
+}
+
+# Any python3 will do that finds the library; see test/consumers_test.go.
+have_pika() {
+	for python in "${KEA_PYTHON:-python3}" python3 /usr/bin/python3; do
+		"$python" -c 'import pika' >/dev/null 2>&1 && return
+	done
+	return 1
 }
 
 # A compiler without the C library's headers compiles nothing.
@@ -44,6 +53,9 @@ for what; do
 	test)
 		have cmake || need cmake
 		have nm || need binutils
+		have_pika || need python3 python3-pika
+		have node || need nodejs
+		have npm || need npm
 		;;
 	*) usage ;;
 	esac
