@@ -214,6 +214,8 @@ static int handle(RedisModuleCtx *ctx, int command, RedisModuleString **argv,
 	return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
 
+/* redact comes after the last use of the arguments: Valkey 8.1 replaces the
+ * password in argv itself, not in a copy for SLOWLOG. */
 static void redact(RedisModuleCtx *ctx, int argc)
 {
 	if (argc > PASSWORD_AT)
@@ -223,8 +225,10 @@ static void redact(RedisModuleCtx *ctx, int argc)
 static int handle_config_set(RedisModuleCtx *ctx, RedisModuleString **argv,
 			     int argc)
 {
+	int rc = handle(ctx, CONFIG_SET, argv, argc);
+
 	redact(ctx, argc);
-	return handle(ctx, CONFIG_SET, argv, argc);
+	return rc;
 }
 
 static int handle_disconnect(RedisModuleCtx *ctx, RedisModuleString **argv,
@@ -268,12 +272,23 @@ static int connect_reply(RedisModuleCtx *ctx, RedisModuleString **argv,
 static void connect_free(RedisModuleCtx *ctx, void *error)
 {
 	(void)ctx;
-	free(error);
+	RedisModule_Free(error);
 }
 
 void kea_unblock(void *client, const char *error)
 {
-	RedisModule_UnblockClient(client, error ? strdup(error) : NULL);
+	char *copy = NULL;
+
+	/* Not strdup: what libc allocates for us is not ours to free. Valkey
+	 * loads modules with RTLD_DEEPBIND, so that our free is libc's, while
+	 * libc's own malloc is the server's. */
+	if (error) {
+		size_t size = strlen(error) + 1;
+
+		copy = RedisModule_Alloc(size);
+		memcpy(copy, error, size);
+	}
+	RedisModule_UnblockClient(client, copy);
 }
 
 static int handle_connect(RedisModuleCtx *ctx, RedisModuleString **argv,
@@ -285,11 +300,12 @@ static int handle_connect(RedisModuleCtx *ctx, RedisModuleString **argv,
 				REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
 	char *error;
 
-	redact(ctx, argc);
 	error = apply(CONNECT, argv + 1, argc - 1);
+	if (!error)
+		replicate(ctx, CONNECT, argv + 1, argc - 1);
+	redact(ctx, argc);
 	if (error)
 		return reply_error(ctx, error);
-	replicate(ctx, CONNECT, argv + 1, argc - 1);
 	if (RedisModule_GetContextFlags(ctx) & cannot_wait) {
 		keaGoConnect(NULL);
 		return RedisModule_ReplyWithSimpleString(ctx, "OK");
