@@ -83,7 +83,8 @@ also arguments of loadmodule and MODULE LOAD, in this order, and those from host
 
 CONFIG REWRITE writes what differs from the load arguments, and the loadmodule line itself without any quotes: the server does so for every
 module. An argument that is empty or has a blank or a quote therefore does not survive CONFIG REWRITE; give it as a
-configuration instead.
+configuration instead. Valkey 8.1.0 and 8.1.1 do not escape quotes and backslashes in any value that CONFIG REWRITE writes, and then cannot
+read their own redis.conf; 8.1.2 does. There, write masks that need quotes as ` + "`" + `'two words'` + "`" + `, and have no others.
 
 | argument | name | type | default | accepted | meaning |
 |---|---|---|---|---|---|

@@ -36,12 +36,26 @@ var settingsFromPort = []string{
 }
 
 // serverHas asks the running server for a function of its module API: the
-// names by which it hands them out are in its program.
+// names by which it hands them out are in its program, which is whatever file
+// is mapped there and not ours.
 func (r *rig) serverHas(function string) bool {
 	r.t.Helper()
-	program, err := os.ReadFile(fmt.Sprintf("/proc/%d/exe", r.Pid()))
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", r.Pid()))
 	must(r.t, err)
-	return bytes.Contains(program, []byte("RedisModule_"+function+"\x00"))
+	seen := map[string]bool{module(r.t): true}
+	for _, line := range strings.Split(string(maps), "\n") {
+		at := strings.IndexByte(line, '/')
+		if at < 0 || seen[line[at:]] || !strings.Contains(line[:at], "r-xp") {
+			continue
+		}
+		seen[line[at:]] = true
+		program, err := os.ReadFile(line[at:])
+		must(r.t, err)
+		if bytes.Contains(program, []byte("RedisModule_"+function+"\x00")) {
+			return true
+		}
+	}
+	return false
 }
 
 // fields makes a map of a reply that lists names and values by turns.

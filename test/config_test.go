@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -176,9 +177,36 @@ func TestConfigSetOfSeveralIsAllOrNothing(t *testing.T) {
 	r.balanced(0, 0)
 }
 
+// rewritesQuotes asks the server whether CONFIG REWRITE escapes quotes and
+// backslashes, in a setting of its own: Valkey 8.1.0 and 8.1.1 forget to, and
+// then can't read their own redis.conf.
+func (r *rig) rewritesQuotes() bool {
+	r.t.Helper()
+	r.do("CONFIG", "SET", "masterauth", `a"b\c`)
+	r.do("CONFIG", "REWRITE")
+	text, err := os.ReadFile(filepath.Join(r.Dir, "redis.conf"))
+	must(r.t, err)
+	r.do("CONFIG", "SET", "masterauth", "")
+	r.do("CONFIG", "REWRITE")
+	return strings.Contains(string(text), `"a\"b\\c"`)
+}
+
 func TestConfigRewriteAndRestartGiveTheSameSettings(t *testing.T) {
 	r := start(t, options{silent: true, config: []string{"# a comment", prefix + "heartbeat 44"}})
 	atLoad := r.settings()
+	values, masks, file := slices.Clone(unlike), "8", `a password's "file"`
+	words, mask := []any{"^k", "a b", "\x00\xfe"}, `^k "a b" "\x00\xfe"`
+	if !r.rewritesQuotes() {
+		t.Log("this server's CONFIG REWRITE does not escape quotes and backslashes: left out")
+		for i := 1; i < len(values); i += 2 {
+			values[i] = strings.NewReplacer(`"`, "", `\`, "").Replace(values[i])
+			if values[i-1] == "key_mask" {
+				values[i], masks = `^a.*$ 'two words' ''`, "3"
+			}
+		}
+		file = "a password's file"
+		words, mask = []any{"^k", "ab"}, "^k ab"
+	}
 	restart := func(want map[string]string) {
 		t.Helper()
 		r.do("CONFIG", "REWRITE")
@@ -193,19 +221,19 @@ func TestConfigRewriteAndRestartGiveTheSameSettings(t *testing.T) {
 	}
 	restart(atLoad)
 
-	secret := filepath.Join(t.TempDir(), "a password's \"file\"")
+	secret := filepath.Join(t.TempDir(), file)
 	must(t, os.WriteFile(secret, []byte("guest\n"), 0o600))
-	r.do(configSet(append(unlike, "password_file", secret)...)...)
+	r.do(configSet(append(values, "password_file", secret)...)...)
 	want := r.settings()
 	for name, value := range want {
 		if value == atLoad[name] && !strings.HasPrefix(name, "tls") && name != "format" && name != "hostname" {
 			t.Errorf("%s is %q as at load: the test does not change it", name, value)
 		}
 	}
-	r.shows(unlike...)
+	r.shows(values...)
 	restart(want)
-	if got := r.info("masks"); got != "8" {
-		t.Errorf("%s masks, want 8", got)
+	if got := r.info("masks"); got != masks {
+		t.Errorf("%s masks, want %s", got, masks)
 	}
 	restart(want)
 
@@ -218,12 +246,12 @@ func TestConfigRewriteAndRestartGiveTheSameSettings(t *testing.T) {
 	restart(atLoad)
 
 	// What commands set, CONFIG REWRITE keeps too.
-	r.do("key_evt_amqp.keymask_set", "^k", "a b", "\x00\xfe")
+	r.do(append([]any{"key_evt_amqp.keymask_set"}, words...)...)
 	r.do("key_evt_amqp.fallback_storage_size_set", "123")
 	r.do("key_evt_amqp.config_set", "elsewhere")
 	want = r.settings()
 	restart(want)
-	r.shows("key_mask", `^k "a b" "\x00\xfe"`, "fallback_storage_size", "123", "hostname", "elsewhere")
+	r.shows("key_mask", mask, "fallback_storage_size", "123", "hostname", "elsewhere")
 }
 
 func loadex(path string, config []string, args ...string) []any {
@@ -251,7 +279,7 @@ func TestLoadEx(t *testing.T) {
 		if got := r.settings(); len(got) != 0 {
 			t.Errorf("configurations are left behind: %v", got)
 		}
-		if got := r.do("MODULE", "LIST").([]any); len(got) != 0 {
+		if got := fmt.Sprint(r.do("MODULE", "LIST")); strings.Contains(got, "key_evt_amqp") {
 			t.Errorf("MODULE LIST: %v", got)
 		}
 		r.sets("nobody", 10) // an event must not find what was freed

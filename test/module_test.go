@@ -276,28 +276,3 @@ func TestConnectAnswersWithTheBrokersReasonAndBlocksNobody(t *testing.T) {
 		t.Errorf("only %d PINGs were answered while connect waited", pings)
 	}
 }
-
-func TestConfigurationsAndRewrite(t *testing.T) {
-	r := start(t, options{events: "$", config: []string{"key_evt_amqp.heartbeat 17", `key_evt_amqp.key_mask "^a \"two words\""`}})
-	config := func(name string) string { return r.ConfigGet(ctx, "key_evt_amqp."+name).Val()["key_evt_amqp."+name] }
-	if config("heartbeat") != "17" || config("key_mask") != `^a "two words"` {
-		t.Errorf("a line in redis.conf must win: %q %q", config("heartbeat"), config("key_mask"))
-	}
-	r.fails("hostname", "CONFIG", "SET", "key_evt_amqp.heartbeat", "18", "key_evt_amqp.hostname", "")
-	if got := config("heartbeat"); got != "17" {
-		t.Errorf("a refused CONFIG SET changed heartbeat to %q", got)
-	}
-	r.do("CONFIG", "SET", "key_evt_amqp.heartbeat", "19", "key_evt_amqp.events", "$l", "key_evt_amqp.max_inflight", "100")
-	r.do("LPUSH", "a", "v") // a class that was not asked for before
-	r.do("CONFIG", "REWRITE")
-	r.arrives([]string{"0\nlpush\na"})
-	r.Terminate()
-	file, err := os.ReadFile(r.Dir + "/redis.conf")
-	must(t, err)
-	r.Config = strings.Split(string(file), "\n")
-	must(t, r.Start())
-	if config("heartbeat") != "19" || config("events") != "$l" || config("key_mask") != `^a "two words"` || config("max_inflight") != "100" {
-		t.Errorf("after CONFIG REWRITE and a restart: %q %q %q %q", config("heartbeat"), config("events"), config("key_mask"), config("max_inflight"))
-	}
-	r.balanced(0, 0)
-}
