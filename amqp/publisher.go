@@ -210,6 +210,9 @@ func (p *Publisher) round() {
 		}
 		p.wanted = false
 		p.enter(Change{State: Disabled})
+		if p.isEnabled() {
+			return // asked for since: who waits, waits for that
+		}
 		p.answer(ErrStopped)
 		p.closed()
 		p.rest(nil, nil)

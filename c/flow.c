@@ -27,8 +27,8 @@ static void count_dropped(struct kea_flow *f, uint64_t n, const char *why)
 	if (f->drop_logged)
 		return;
 	f->drop_logged = true;
-	RedisModule_Log(NULL, "warning",
-			"key_evt_amqp: events dropped (%s); the count goes on "
+	RedisModule_Log(f->ctx, "warning",
+			"events dropped (%s); the count goes on "
 			"in INFO, events_dropped",
 			why);
 }
@@ -86,7 +86,7 @@ static void forget_list(struct kea_flow *f)
 
 	for (uint64_t i = 0; (r = kea_lent_nth(f->lent, i)); i++)
 		r->stored = false;
-	f->held = f->trimmed = f->pending = 0;
+	f->held = f->trimmed = f->pending = f->home.waiting = 0;
 	f->list_known = false;
 	f->list_check = true;
 }
@@ -390,8 +390,8 @@ static void store(struct kea_flow *f, struct kea_list *l, enum kea_turn how,
  * node, which delivers it. */
 static void leave(struct kea_flow *f)
 {
-	RedisModule_Log(NULL, "notice",
-			"key_evt_amqp: the fallback list %s left with its "
+	RedisModule_Log(f->ctx, "notice",
+			"the fallback list %s left with its "
 			"slot (%llu events)",
 			f->home.name.text,
 			(unsigned long long)kea_flow_list_length(f));
@@ -417,8 +417,8 @@ static void take_over(struct kea_flow *f, RedisModuleCtx *ctx,
 			kea_list_prepend(other, &list);
 		kea_list_close(&list);
 	}
-	RedisModule_Log(NULL, "notice",
-			"key_evt_amqp: taking over the fallback list %s "
+	RedisModule_Log(f->ctx, "notice",
+			"taking over the fallback list %s "
 			"(%llu events)",
 			name.text, (unsigned long long)n);
 	kea_home_use(&f->home, &name);
@@ -489,8 +489,8 @@ static bool list_ready(struct kea_flow *f, RedisModuleCtx *ctx, bool storing)
 	if (h->others_count > 0 && (f->pending == 0 || f->list_check))
 		look_at_others(f, ctx);
 	if (!h->key && storing && kea_home_choose(h, ctx))
-		RedisModule_Log(NULL, "notice",
-				"key_evt_amqp: the fallback list is %s",
+		RedisModule_Log(f->ctx, "notice",
+				"the fallback list is %s",
 				h->name.text);
 	if (!h->key) {
 		f->list_known = true;
@@ -540,8 +540,8 @@ static void set_wrong_type(struct kea_flow *f, bool wrong)
 	f->wrong_type = wrong;
 	if (!wrong)
 		return;
-	RedisModule_Log(NULL, "warning",
-			"key_evt_amqp: the fallback key holds a value of "
+	RedisModule_Log(f->ctx, "warning",
+			"the fallback key holds a value of "
 			"another type; nothing can be stored until it is "
 			"removed");
 	if (f->list_known)

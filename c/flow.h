@@ -32,6 +32,7 @@ struct kea_flow {
 	struct kea_queue queue;
 	struct kea_lent *lent;
 	struct kea_home home; /* which list it is */
+	RedisModuleCtx *ctx;  /* for the log; may be NULL */
 
 	/* Settings. */
 	int64_t list_limit;  /* > 0 the most kept, 0 unlimited, < 0 store none */

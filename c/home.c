@@ -270,6 +270,7 @@ enum kea_slot kea_home_ask(const struct kea_home *h, RedisModuleCtx *ctx,
 			   RedisModuleString *key)
 {
 	RedisModuleCallReply *reply;
+	int why;
 
 	if (!h->cluster)
 		return KEA_SLOT_OURS;
@@ -281,19 +282,21 @@ enum kea_slot kea_home_ask(const struct kea_home *h, RedisModuleCtx *ctx,
 	 */
 	reply = RedisModule_Call(ctx, "LPOP", h->dry_run ? "Dsl" : "sl", key,
 				 0LL);
+	/* A dry run that fails has a reply too; one that was run has no error
+	 * of ours. */
+	why = reply && !h->dry_run ? 0 : errno;
 	if (reply)
 		RedisModule_FreeCallReply(reply);
-	else if (errno == EPERM)
+	if (why == EPERM)
 		return KEA_SLOT_AWAY;
-	else if (errno != 0)
-		return KEA_SLOT_WAIT;
-	return KEA_SLOT_OURS;
+	return why == 0 ? KEA_SLOT_OURS : KEA_SLOT_WAIT;
 }
 
 bool kea_home_owns(const struct kea_home *h, RedisModuleCtx *ctx,
 		   RedisModuleString *key)
 {
 	RedisModuleCallReply *reply;
+	int why;
 
 	if (!h->dry_run)
 		return true;
@@ -301,7 +304,8 @@ bool kea_home_owns(const struct kea_home *h, RedisModuleCtx *ctx,
 	/* A sharded channel's slot is checked as a key's, but whether the key
 	 * exists is not: a slot that is being given away is still ours. */
 	reply = RedisModule_Call(ctx, "SPUBLISH", "Dsc", key, "");
+	why = errno;
 	if (reply)
 		RedisModule_FreeCallReply(reply);
-	return reply || errno != EPERM;
+	return why != EPERM;
 }

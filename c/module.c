@@ -176,6 +176,7 @@ static int prepare(RedisModuleCtx *ctx)
 	kea_home_init(&kea.flow.home, ctx, cluster);
 	kea.list_classes = cluster ? KEA_HOME_CLASSES : 0;
 	kea.ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
+	kea.flow.ctx = kea.ctx;
 	kea.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (kea.event_fd < 0 || getrandom(&kea.origin, sizeof(kea.origin), 0) !=
 					sizeof(kea.origin)) {

@@ -168,7 +168,9 @@ func (m *module) Command(name string, args []string) error {
 		link = disconnected
 		m.publisher.Disconnect(disconnectTimeout, func() {})
 	case "fallback_storage_size_set":
-		changed, err = s.setArguments(sizePosition, args)
+		if changed, err = s.setArguments(sizePosition, args); err != nil {
+			err = fmt.Errorf("n: %q is not a 64-bit integer", args[0])
+		}
 	case "keymask_clean":
 		changed, err = s.setArguments(maskPosition, nil)
 	case "keymask_add":
