@@ -6,11 +6,19 @@ GO      ?= go
 CC      ?= cc
 CFLAGS  := -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
 
+# Where make install puts things. Debian's redis-server.service lets the server
+# run files of /usr/lib and /lib only: for it, MODULEDIR=/usr/lib/redis/modules.
+PREFIX    ?= /usr/local
+MODULEDIR ?= $(PREFIX)/lib/redis/modules
+DOCDIR    ?= $(PREFIX)/share/doc/key_evt_amqp
+MANDIR    ?= $(PREFIX)/share/man
+DOCS      := README.md CHANGELOG.md LICENSE examples/redis.conf $(wildcard docs/*.md docs/monitoring/*)
+
 # The main thread's half of the module that knows nothing of Redis and Go.
 C_PLAIN := c/queue.c c/lent.c c/match.c c/spool.c
 C_TESTS := queue lent match spool
 
-.PHONY: all help run test test-unit test-c test-e2e lint clean FORCE
+.PHONY: all help run install uninstall package test test-unit test-c test-e2e lint clean FORCE
 
 all: $(MODULE) ## Build the module (the default)
 
@@ -29,6 +37,21 @@ run: ## Install what is missing, build, and watch events arrive
 	@$(MAKE) --no-print-directory $(MODULE)
 	@$(GO) run ./examples/run -module $(MODULE)
 
+# Builds only what is missing: root, who installs, may have no Go in PATH.
+install: ## Install what was built: PREFIX, MODULEDIR and DESTDIR say where
+	@test -f $(MODULE) || $(MAKE) --no-print-directory $(MODULE)
+	install -D -m 755 $(MODULE) $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE))
+	install -D -m 644 docs/key_evt_amqp.7 $(DESTDIR)$(MANDIR)/man7/key_evt_amqp.7
+	for f in $(DOCS); do install -D -m 644 $$f $(DESTDIR)$(DOCDIR)/$$f || exit; done
+
+uninstall: ## Remove what make install has installed
+	rm -f $(DESTDIR)$(MODULEDIR)/$(notdir $(MODULE)) $(DESTDIR)$(MANDIR)/man7/key_evt_amqp.7
+	for f in $(DOCS); do rm -f $(DESTDIR)$(DOCDIR)/$$f || exit; done
+	test ! -d $(DESTDIR)$(DOCDIR) || find $(DESTDIR)$(DOCDIR) -depth -type d -empty -delete
+
+package: $(MODULE) ## A .deb and an .rpm in build/package
+	@$(GO) -C docs/package run . -root $(CURDIR) -module $(abspath $(MODULE)) -out $(abspath $(BUILD))/package
+
 test: ## Install what is missing, then run every test
 	@sh test/install.sh test
 	@$(MAKE) --no-print-directory lint test-c test-unit test-build test-e2e
@@ -36,6 +59,7 @@ test: ## Install what is missing, then run every test
 lint: ## gofmt and go vet
 	@out=$$(gofmt -l . ); if [ -n "$$out" ]; then echo "not gofmt-formatted:"; echo "$$out"; exit 1; fi
 	$(GO) vet ./...
+	$(GO) -C docs/package vet ./...
 
 test-unit: ## Tests that need no Redis (amqp's start a broker)
 	$(GO) test -race ./keymask/... ./fallback/... ./module/... ./amqp/...

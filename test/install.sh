@@ -3,8 +3,10 @@
 # nothing when all are there.
 #
 #   install.sh run    what `make run` needs: C compiler, Redis, RabbitMQ
-#   install.sh test   the same, CMake, nm, and what runs the example consumers:
-#                     Node with npm, Python with pika
+#   install.sh test   the same, CMake and nm; what runs the example consumers
+#                     (Node with npm, Python with pika); what the tests of
+#                     packages and monitoring need (rpm, man page checkers,
+#                     Prometheus and its exporter)
 #
 # Go is only looked for. No service is started.
 set -eu
@@ -56,6 +58,11 @@ for what; do
 		have_pika || need python3 python3-pika
 		have node || need nodejs
 		have npm || need npm
+		have rpm2archive || need rpm
+		have mandoc || need mandoc
+		have groff || need groff-base
+		have prometheus-redis-exporter || need prometheus-redis-exporter
+		have promtool || need prometheus
 		;;
 	*) usage ;;
 	esac
