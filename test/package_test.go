@@ -332,7 +332,7 @@ func TestExampleConfiguration(t *testing.T) {
 	// It names every setting, and says of each whether it is the default.
 	plain := start(t, options{noLoad: true})
 	plain.do("MODULE", "LOAD", module(t))
-	defaults := plain.settings()
+	defaults := plain.configurations()
 	named := map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^(?:# )?key_evt_amqp\.(\w+) (.*)$`).FindAllStringSubmatch(string(text), -1) {
 		named[m[1]] = m[2]
@@ -352,8 +352,8 @@ func TestExampleConfiguration(t *testing.T) {
 	}
 }
 
-// settings are all of CONFIG GET, without the prefix.
-func (r *rig) settings() map[string]string {
+// configurations are all of CONFIG GET, without the prefix.
+func (r *rig) configurations() map[string]string {
 	r.t.Helper()
 	got, err := r.ConfigGet(ctx, "key_evt_amqp.*").Result()
 	must(r.t, err)
@@ -418,7 +418,7 @@ func TestManPage(t *testing.T) {
 		}
 	}
 	var settings, fields, commands []string
-	for name := range r.settings() {
+	for name := range r.configurations() {
 		settings = append(settings, name)
 	}
 	info, err := r.ModuleInfo()
