@@ -7,7 +7,8 @@
  *     folder but what kea.h marks [pub] or [any].
  *  2. The publisher's goroutine runs the [pub] functions. Records pass to it
  *     and back by lending (lent.h), never by a lock.
- *  3. C calls Go for load, unload, commands and configurations only; never for
+ *  3. C calls Go for load, unload, commands, configurations and messages of the
+ *     cluster bus (in cluster mode also once a second) only; never for
  *     an event, never at the end of a turn, never for INFO.
  *  4. Go never touches the dataset: it wakes the main thread, which does.
  */

@@ -623,3 +623,36 @@ func TestClusterBusNoise(t *testing.T) {
 	must(t, c.Nodes[3].Do(ctx, "key_evt_amqp.keymask_set", "^z").Err())
 	c.eachHas("key_mask", "^z")
 }
+
+// TestClusterSlotLostWithItsKeys: a node that loses a slot deletes its keys,
+// and servers from 7.2 on tell modules of each. Nobody deleted anything.
+func TestClusterSlotLostWithItsKeys(t *testing.T) {
+	c, _ := startCluster(t)
+	c.write(20)
+	loser, winner := c.Nodes[0], c.Nodes[1]
+	const slot = 1584 // of the tag {3}, the first node's
+	for i := range 20 {
+		must(t, c.Set(ctx, fmt.Sprintf("{3}lost%d", i), "v", 0).Err())
+	}
+	must(t, c.Set(ctx, "{3}deleted", "v", 0).Err())
+	must(t, c.Del(ctx, "{3}deleted").Err())
+	must(t, winner.Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", loser.ID()).Err())
+	must(t, winner.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", winner.ID()).Err())
+	eventually(t, func() error {
+		if n := loser.Do(ctx, "CLUSTER", "COUNTKEYSINSLOT", slot).Val(); n != int64(0) {
+			return fmt.Errorf("the loser has %v keys of the slot", n)
+		}
+		return nil
+	})
+	c.write(20)
+	deleted := 0
+	c.complete(func(body string) bool {
+		if body == "0\ndel\n{3}deleted" {
+			deleted++
+		}
+		return strings.HasPrefix(body, "0\nset\n{3}") || body == "0\ndel\n{3}deleted"
+	})
+	if deleted != 1 {
+		t.Errorf("the key that was deleted made %d events", deleted)
+	}
+}

@@ -89,9 +89,9 @@ func blocks(page string) (found []docsBlock, problems []error) {
 	return found, problems
 }
 
-// commands splits a script at the ends of its commands: lines, but for those
+// shellCommands splits a script at the ends of its commands: lines, but for those
 // that go on (\) and for here-documents.
-func commands(lines []string) (out []string) {
+func shellCommands(lines []string) (out []string) {
 	var now []string
 	heredoc := ""
 	for _, line := range lines {
@@ -308,7 +308,7 @@ func (d *docsRig) run(b docsBlock) error {
 	}
 	switch b.language {
 	case "sh":
-		script := slices.DeleteFunc(commands(b.lines), leftOut)
+		script := slices.DeleteFunc(shellCommands(b.lines), leftOut)
 		_, err := d.shell(strings.Join(script, "\n"))
 		return err
 	case "redis":
