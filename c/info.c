@@ -96,6 +96,8 @@ void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report)
 	char text[TEXT_BYTES];
 	int state = atomic_load_explicit(&kea.state, memory_order_relaxed);
 
+	if (for_crash_report)
+		kea_crash_ready_for_memory_test();
 	if (RedisModule_InfoAddSection(ctx, NULL) != REDISMODULE_OK)
 		return;
 #define NUMBER(name, value)                                                    \

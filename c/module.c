@@ -289,6 +289,7 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 	RedisModule_SetModuleAttribs(ctx, MODULE_NAME, KEA_VERSION,
 				     REDISMODULE_APIVER_1);
 	RedisModule_SetModuleOptions(ctx, options());
+	kea_crash_prepare(ctx); /* before Go sees this thread */
 	if (prepare(ctx) != REDISMODULE_OK ||
 	    load(ctx, argv, argc) != REDISMODULE_OK) {
 		keaGoStop();

@@ -74,6 +74,10 @@ void kea_drop_spool(void);
 /* info.c */
 void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report);
 
+/* crash.c */
+void kea_crash_prepare(RedisModuleCtx *ctx);
+void kea_crash_ready_for_memory_test(void);
+
 /* commands.c */
 int kea_create_commands(RedisModuleCtx *ctx);
 void kea_replicate_deferred(RedisModuleCtx *ctx);
