@@ -1,8 +1,8 @@
 /*
  * hook.c: the keyspace callback, the path of every event. It runs inside the
  * command that touched the key, with the server's lock held, so its cost is
- * added to that command. It may not block, log, or call Go; and it must not
- * write to the dataset.
+ * added to that command. It may not block, log, or call Go; and it does not
+ * write to the dataset, but for the one gap that after_turn tells of.
  *
  * event and key are borrowed and die when we return; their bytes are copied
  * into the queue. A slow broker must never become a slow Redis.
@@ -86,6 +86,39 @@ static bool list_touched(RedisModuleCtx *ctx, RedisModuleString *key)
 	return true;
 }
 
+/*
+ * On 7.0 commands of clients that were just unblocked run after BEFORE_SLEEP,
+ * and are answered in the same turn. (7.2 runs them before; it is told by a
+ * function that it has. There only other modules' threads come here.)
+ *
+ * With outbox on their events have to be in the list before the answer, and
+ * nothing of ours runs in between but this callback: so the list is written
+ * here, in the middle of the command. Its own effect is propagated together
+ * with it, as one transaction. What makes that safe: the fallback list's own
+ * events never come here; commands hold on to values across a notification, not
+ * to their places in the dataset's table.
+ *
+ * What no client has written can wait for the next turn, and must: a read that
+ * found its key missing or expired would be propagated as a write.
+ */
+static void after_turn(RedisModuleCtx *ctx, uint32_t type)
+{
+	bool answered = !(type & (REDISMODULE_NOTIFY_KEY_MISS |
+				  REDISMODULE_NOTIFY_EXPIRED |
+				  REDISMODULE_NOTIFY_EVICTED));
+
+	if (kea.flow.outbox && answered &&
+	    !RedisModule_AddPostNotificationJob &&
+	    kea_flow_turn(&kea.flow, ctx, KEA_TURN_NORMAL))
+		kea_wake_publisher();
+	/* The loop may sleep for up to 1/hz seconds: a one-shot that does
+	 * nothing makes it turn once more at once. */
+	if (!kea.nudged) {
+		kea.nudged = true;
+		RedisModule_EventLoopAddOneShot(no_op, NULL);
+	}
+}
+
 int kea_on_key_event(RedisModuleCtx *ctx, int type, const char *event,
 		     RedisModuleString *key)
 {
@@ -118,14 +151,7 @@ int kea_on_key_event(RedisModuleCtx *ctx, int type, const char *event,
 	append(event, bytes, len, RedisModule_GetSelectedDb(ctx));
 	kea.captured++;
 	kea.flow.captured++;
-	/*
-	 * On 7.0 commands of clients that were just unblocked run after
-	 * BEFORE_SLEEP, and the loop may then sleep for up to 1/hz seconds: a
-	 * one-shot that does nothing makes it turn once more at once.
-	 */
-	if (kea.past_turn && !kea.nudged) {
-		kea.nudged = true;
-		RedisModule_EventLoopAddOneShot(no_op, NULL);
-	}
+	if (kea.past_turn)
+		after_turn(ctx, (uint32_t)type);
 	return REDISMODULE_OK;
 }

@@ -266,7 +266,10 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 /* Newer than 7.0. */
 #define KEA_API_OPTIONAL(X)                                                    \
 	X(int, AddACLCategory, (RedisModuleCtx *, const char *))               \
-	X(int, SetCommandACLCategories, (RedisModuleCommand *, const char *))
+	X(int, SetCommandACLCategories, (RedisModuleCommand *, const char *))  \
+	X(int, AddPostNotificationJob,                                         \
+	  (RedisModuleCtx *, void (*)(RedisModuleCtx *, void *), void *,       \
+	   void (*)(void *)))
 
 #define KEA_API_DECLARE(ret, name, params)                                     \
 	extern ret(*RedisModule_##name) params;

@@ -2,11 +2,9 @@ package test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 func TestAOFIsNotReplayedAsEvents(t *testing.T) {
@@ -114,65 +112,6 @@ func TestShutdownUnderLoadLosesNothingAcknowledged(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestOutboxKeepsEventsOfAcknowledgedWritesThroughKills(t *testing.T) {
-	r, p := proxied(t, options{events: "$", config: []string{
-		"appendonly yes", "appendfsync always", "key_evt_amqp.outbox yes"}})
-	var acknowledged []int
-	next := 0 // each key is written once, acknowledged or not
-	const rounds = 8
-	for round := range rounds {
-		if round%2 == 1 {
-			p.Cut()
-		}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for {
-				from := next
-				pipe := r.Pipeline()
-				for ; next < from+20; next++ {
-					pipe.Set(ctx, fmt.Sprintf("k%d", next), "v", 0)
-				}
-				if _, err := pipe.Exec(ctx); err != nil {
-					return
-				}
-				for i := from; i < next; i++ {
-					acknowledged = append(acknowledged, i)
-				}
-			}
-		}()
-		time.Sleep(time.Duration(50+rand.IntN(300)) * time.Millisecond) // a moment like any other to die
-		r.Kill()
-		<-done
-		if round%2 == 1 {
-			must(t, p.Mend())
-		}
-		must(t, r.Start())
-	}
-	// Confirmed is not yet read: what the consumer has decides.
-	eventually(t, func() error {
-		came := map[string]bool{}
-		for _, m := range r.queue.Messages() {
-			came[string(m.Body)] = true
-		}
-		for _, i := range acknowledged {
-			if !came[fmt.Sprintf("0\nset\nk%d", i)] {
-				return fmt.Errorf("the event of acknowledged write k%d is missing", i)
-			}
-		}
-		return nil
-	})
-	last := -1
-	for _, m := range r.queue.Messages() {
-		var i int
-		if _, err := fmt.Sscanf(string(m.Body), "0\nset\nk%d", &i); err != nil || i <= last {
-			t.Fatalf("got %q after number %d, error %v", m.Body, last, err)
-		}
-		last = i
-	}
-	t.Logf("%d acknowledged writes of %d, %d duplicates", len(acknowledged), next, r.queue.Duplicates())
 }
 
 // replicated starts a master and a replica of it, both with the module.
