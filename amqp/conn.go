@@ -19,6 +19,7 @@ import (
 // message.
 type conn struct {
 	net.Conn
+	socket  net.Conn     // below TLS, or the same
 	silence atomic.Int64 // nanoseconds without a byte until the link is dead; 0: no limit
 	closing atomic.Bool  // a final deadline was set: reads don't extend it
 
@@ -36,10 +37,14 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	if err != nil {
-		c.Conn.Close()
+		c.Close()
 	}
 	return n, err
 }
+
+// Close closes the socket. AMQP has its own goodbye; TLS's may wait five
+// seconds for a peer that reads no more.
+func (c *conn) Close() error { return c.socket.Close() }
 
 func (c *conn) Write(b []byte) (int, error) {
 	c.mu.Lock()

@@ -34,8 +34,14 @@ func dial(ctx context.Context, cfg *Config, host Host) (l *link, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
 	defer cancel()
 	password := ""
-	if cfg.Password != nil {
+	if cfg.Password != nil && !cfg.External {
 		if password, err = cfg.Password(); err != nil {
+			return nil, err
+		}
+	}
+	var config *tls.Config
+	if cfg.TLS != nil {
+		if config, err = cfg.TLS(); err != nil {
 			return nil, err
 		}
 	}
@@ -56,8 +62,7 @@ func dial(ctx context.Context, cfg *Config, host Host) (l *link, err error) {
 		}
 	}()
 	wire := net.Conn(tcp)
-	if cfg.TLS != nil {
-		config := cfg.TLS.Clone()
+	if config != nil {
 		if config.ServerName == "" {
 			config.ServerName = host.Name
 		}
@@ -67,9 +72,8 @@ func dial(ctx context.Context, cfg *Config, host Host) (l *link, err error) {
 		}
 		wire = secure
 	}
-	l = &link{raw: &conn{Conn: wire}, host: host, cfg: cfg}
+	l = &link{raw: &conn{Conn: wire, socket: tcp}, host: host, cfg: cfg}
 	if err = l.open(cfg, password); err != nil {
-		wire.Close()
 		return nil, fmt.Errorf("%s: %w", address, err)
 	}
 	return l, nil
@@ -132,7 +136,7 @@ func (l *link) checkExchange(name string) error {
 // close ends the link at once, politely if that takes no time.
 func (l *link) close() {
 	_ = l.conn.CloseDeadline(time.Now().Add(200 * time.Millisecond))
-	l.raw.Conn.Close()
+	l.raw.Close()
 }
 
 // reason makes the broker's word readable, and never shows a password.

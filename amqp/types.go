@@ -82,6 +82,10 @@ type Observer interface {
 	Dropped(m *Message, reason error)
 }
 
+// TLSFunc returns the configuration for one connection. Without a ServerName
+// the host's name is the one to check.
+type TLSFunc func() (*tls.Config, error)
+
 // Host is one broker.
 type Host struct {
 	Name string
@@ -98,7 +102,7 @@ type Config struct {
 	External          bool
 	Vhost             string
 	Heartbeat         time.Duration // whole seconds; 0: the broker's
-	TLS               *tls.Config   // nil: plain TCP. Without ServerName: the host's name
+	TLS               TLSFunc       // asked at each connection; nil: plain TCP
 	ConnectTimeout    time.Duration // for TCP, TLS and AMQP handshakes together, each host
 	ReconnectDelayMax time.Duration // delays grow from 100 ms up to this
 	ConnectionName    string        // as RabbitMQ's management shows it
@@ -108,7 +112,7 @@ type Config struct {
 	Mandatory    bool   // a message that no queue takes counts as undelivered
 	MaxInflight  int    // messages sent and not yet confirmed
 	// Identity changes whenever something behind Password or TLS does, which
-	// can't be compared.
+	// can't be compared. It may hold secrets.
 	Identity string
 }
 
