@@ -72,8 +72,14 @@ func (m *module) Start() error {
 	if m.staged != nil {
 		m.current, m.staged = m.staged, nil
 	}
+	if _, err := m.current.clientCertificate(); err != nil {
+		return err
+	}
 	if err := m.configure(m.current); err != nil {
 		return err
+	}
+	if m.current.unverified() {
+		warnUnverified()
 	}
 	m.source = newSource(c.EventFD(), layoutOf(m.current))
 	m.publisher = amqp.New(m.source, &link{}, m.publisherConfig(m.current))
@@ -123,10 +129,17 @@ func (m *module) change(s *settings) error {
 	if err := m.configure(s); err != nil {
 		return err
 	}
+	if s.unverified() && !m.current.unverified() {
+		warnUnverified()
+	}
 	m.current, m.staged = s, nil
 	m.source.layout.Store(layoutOf(s))
 	m.publisher.Configure(m.publisherConfig(s))
 	return nil
+}
+
+func warnUnverified() {
+	c.Log("warning", "tls_verify is no: the broker's certificate is not checked, whoever answers gets the password and the events")
 }
 
 func layoutOf(s *settings) *layout {
@@ -136,10 +149,17 @@ func layoutOf(s *settings) *layout {
 func (m *module) publisherConfig(s *settings) amqp.Config {
 	ms := func(name string) time.Duration { return time.Duration(s.numbers[name]) * time.Millisecond }
 	host, _ := os.Hostname()
+	var secure amqp.TLSFunc
+	if s.numbers["tls"] != 0 {
+		secure = s.tlsConfig
+	}
 	return amqp.Config{
 		Hosts:             s.brokers(),
 		Username:          s.texts["username"],
 		Password:          s.password,
+		External:          s.external(),
+		TLS:               secure,
+		Identity:          s.identity(),
 		Vhost:             s.texts["vhost"],
 		Heartbeat:         time.Duration(s.numbers["heartbeat"]) * time.Second,
 		Exchange:          s.texts["exchange_name"],
@@ -257,5 +277,10 @@ func (m *module) ConfigApply() error {
 	}
 	s := m.staged
 	m.staged = nil // on failure the server sets the old values again
+	if !s.samePair(m.current) {
+		if _, err := s.clientCertificate(); err != nil {
+			return err
+		}
+	}
 	return m.change(s)
 }

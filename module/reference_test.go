@@ -19,7 +19,8 @@ var update = flag.Bool("update", false, "write docs/configuration.md")
 func TestConfigurationReference(t *testing.T) {
 	const page = "../docs/configuration.md"
 	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+	certificate, key := pair(t)
+	if err := os.WriteFile(file, append(certificate, key...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	want := reference(t, file)
@@ -62,12 +63,12 @@ var meanings = map[string]string{
 		"keeps of a write, it then keeps of its event.",
 	"shutdown_timeout": "Milliseconds that SHUTDOWN may wait for confirms; what is left goes into a spool file in the server's dir, taken in at the next load.",
 	"mandatory":        "`yes`: a message that no queue takes counts as undelivered, and is sent again. `no`: the broker discards it.",
-	"format":           "`plain`, `json` or `cloudevents`.",
-	"tls":              "`yes`: amqps.",
-	"tls_ca_cert_file": "PEM file of the certificate authorities to trust. Empty: the system's.",
-	"tls_cert_file":    "PEM file of the client's certificate; with one and no username, SASL EXTERNAL.",
-	"tls_key_file":     "PEM file of the client's key.",
-	"tls_server_name":  "Name that the broker's certificate must bear. Empty: the host's.",
+	"format":           "`plain`, `json` or `cloudevents`: [reference.md](reference.md#formats-of-messages).",
+	"tls":              "`yes`: amqps. The port stays the one that is set; RabbitMQ usually has 5671 for it.",
+	"tls_ca_cert_file": "PEM file of the certificate authorities to trust, read at each connection. Empty: the system's.",
+	"tls_cert_file":    "PEM file of the client's certificate and those between it and its authority, read at each connection. With one and an empty username: SASL EXTERNAL.",
+	"tls_key_file":     "PEM file of the client's key, without passphrase, read at each connection. Empty: it is in tls_cert_file, too.",
+	"tls_server_name":  "Name that the broker's certificate must bear. Empty: the host in use.",
 	"tls_verify":       "`no`: the broker's certificate is not checked, and the log warns.",
 }
 

@@ -60,6 +60,12 @@ var table = []setting{
 
 	{name: "vhost", text: "/", check: shortText},
 	{name: "password_file", check: readableFile},
+	{name: "tls", kind: c.Bool, number: 0, max: 1},
+	{name: "tls_ca_cert_file", check: certificatesFile},
+	{name: "tls_cert_file", check: certificatesFile},
+	{name: "tls_key_file", check: keyFile},
+	{name: "tls_server_name", check: serverName},
+	{name: "tls_verify", kind: c.Bool, number: 1, max: 1},
 	{name: "connect_timeout", kind: c.Number, number: 5000, min: 1, max: 600000},
 	{name: "reconnect_delay_max", kind: c.Number, number: 10000, min: 100, max: 3600000},
 	{name: "max_inflight", kind: c.Number, number: 2048, min: 1, max: 5000},
