@@ -148,7 +148,7 @@ func TestALinkIsRenewedForItsOwnSettings(t *testing.T) {
 		want bool
 	}{
 		{"password", true}, {"password_file", true}, {"tls_server_name", true}, {"tls_ca_cert_file", true},
-		{"tls_key_file", true}, {"routing_key", false},
+		{"tls_key_file", true}, {"format", false}, {"routing_key", false},
 	} {
 		a, b := defaults(), defaults()
 		a.numbers["tls"], b.numbers["tls"] = 1, 1

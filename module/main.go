@@ -143,7 +143,7 @@ func warnUnverified() {
 }
 
 func layoutOf(s *settings) *layout {
-	return newLayout(s.events, s.texts["routing_key"])
+	return newLayout(s.events, s.texts["routing_key"], formats[s.texts["format"]])
 }
 
 func (m *module) publisherConfig(s *settings) amqp.Config {

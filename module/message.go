@@ -19,6 +19,7 @@ type layout struct {
 	views    []view
 	template string // routing key of viewPlain
 	fixed    bool   // the template has no placeholders
+	format   format
 }
 
 // view is one way to show an event.
@@ -30,8 +31,8 @@ const (
 	viewKeyevent             // as on Redis's channel __keyevent@<db>__:<event>
 )
 
-func newLayout(e events, template string) *layout {
-	l := &layout{template: template, fixed: !strings.Contains(template, "{")}
+func newLayout(e events, template string, f format) *layout {
+	l := &layout{template: template, fixed: !strings.Contains(template, "{"), format: f}
 	if e.keyspace {
 		l.views = append(l.views, viewKeyspace)
 	}
@@ -53,6 +54,19 @@ func (l *layout) message(m *amqp.Message, v view, r *fallback.Record, id string)
 		Type: borrow(r.Event),
 		Body: r.Body,
 	}
+	l.route(m, v, r)
+	switch l.format {
+	case formatPlain:
+	case formatJSON:
+		jsonMessage(m, r)
+	case formatCloudEvents:
+		cloudEvent(m, r)
+	}
+}
+
+// route sets the routing key and, for plain, the body that goes with the view:
+// the other formats say all there is to say in any view.
+func (l *layout) route(m *amqp.Message, v view, r *fallback.Record) {
 	switch v {
 	case viewKeyspace:
 		m.Body = r.Event

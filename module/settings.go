@@ -60,6 +60,7 @@ var table = []setting{
 
 	{name: "vhost", text: "/", check: shortText},
 	{name: "password_file", check: readableFile},
+	{name: "format", text: "plain", check: formatName},
 	{name: "tls", kind: c.Bool, number: 0, max: 1},
 	{name: "tls_ca_cert_file", check: certificatesFile},
 	{name: "tls_cert_file", check: certificatesFile},

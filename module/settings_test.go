@@ -139,7 +139,7 @@ func TestMessageViews(t *testing.T) {
 		{both, "", 0, "__keyspace@3__:k\n1", "set"},
 		{both, "", 1, "__keyevent@3__:set", "k\n1"},
 	} {
-		l := newLayout(test.e, test.template)
+		l := newLayout(test.e, test.template, formatPlain)
 		var m amqp.Message
 		l.message(&m, l.views[test.view], r, "id")
 		if m.RoutingKey != test.routingKey || string(m.Body) != test.wanted || m.Type != "set" || m.Headers != nil {
@@ -150,7 +150,7 @@ func TestMessageViews(t *testing.T) {
 
 func TestRoutingKeyIsCutAtAMQPsLimit(t *testing.T) {
 	r := &fallback.Record{DB: []byte("0"), Event: []byte("set"), Key: bytes.Repeat([]byte("k"), 300)}
-	l := newLayout(events{classes: 4}, "a.{key}")
+	l := newLayout(events{classes: 4}, "a.{key}", formatPlain)
 	var m amqp.Message
 	l.message(&m, viewPlain, r, "id")
 	if len(m.RoutingKey) != 255 || m.Headers["routing_key_cut"] != true {
