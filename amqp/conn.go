@@ -1,6 +1,8 @@
 package amqp
 
 import (
+	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -19,13 +21,21 @@ import (
 // message.
 type conn struct {
 	net.Conn
-	socket  net.Conn     // below TLS, or the same
+	socket  net.Conn      // below TLS, or the same
+	heard   atomic.Bool   // something was read
+	failed  chan struct{} // closed when a read has failed; failure tells why
+	failure error
+	once    sync.Once
 	silence atomic.Int64 // nanoseconds without a byte until the link is dead; 0: no limit
 	closing atomic.Bool  // a final deadline was set: reads don't extend it
 
 	mu     sync.Mutex // the library's heartbeats are written by a goroutine of its own
 	corked bool
 	buf    []byte
+}
+
+func newConn(wire, socket net.Conn) *conn {
+	return &conn{Conn: wire, socket: socket, failed: make(chan struct{})}
 }
 
 // corkLimit bounds what is gathered before it is written.
@@ -36,7 +46,11 @@ func (c *conn) Read(b []byte) (int, error) {
 		_ = c.Conn.SetReadDeadline(time.Now().Add(time.Duration(d)))
 	}
 	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.heard.Store(true)
+	}
 	if err != nil {
+		c.once.Do(func() { c.failure = err; close(c.failed) })
 		c.Close()
 	}
 	return n, err
@@ -44,7 +58,41 @@ func (c *conn) Read(b []byte) (int, error) {
 
 // Close closes the socket. AMQP has its own goodbye; TLS's may wait five
 // seconds for a peer that reads no more.
-func (c *conn) Close() error { return c.socket.Close() }
+//
+// In TLS 1.3 a broker that refuses our certificate says so after the handshake:
+// the library's first write may fail before its reader has seen why. So the
+// reader gets a moment to see it.
+func (c *conn) Close() error {
+	if c.Conn != c.socket && !c.heard.Load() {
+		_ = c.socket.SetReadDeadline(time.Now().Add(verdictTimeout))
+		select {
+		case <-c.failed:
+		case <-time.After(2 * verdictTimeout): // nobody reads
+		}
+	}
+	return c.socket.Close()
+}
+
+// verdictTimeout is for bytes that are here already.
+const verdictTimeout = 100 * time.Millisecond
+
+// refusal is why the peer ended the connection before it said anything; nil: it
+// did not, or did.
+func (c *conn) refusal() error {
+	select {
+	case <-c.failed:
+	default:
+		return nil
+	}
+	var network net.Error
+	switch {
+	case c.heard.Load(), errors.Is(c.failure, net.ErrClosed), errors.As(c.failure, &network) && network.Timeout():
+		return nil
+	case errors.Is(c.failure, io.EOF):
+		return errors.New("the broker closed the connection without a word")
+	}
+	return c.failure
+}
 
 func (c *conn) Write(b []byte) (int, error) {
 	c.mu.Lock()

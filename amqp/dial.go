@@ -72,8 +72,12 @@ func dial(ctx context.Context, cfg *Config, host Host) (l *link, err error) {
 		}
 		wire = secure
 	}
-	l = &link{raw: &conn{Conn: wire, socket: tcp}, host: host, cfg: cfg}
+	l = &link{raw: newConn(wire, tcp), host: host, cfg: cfg}
 	if err = l.open(cfg, password); err != nil {
+		l.raw.Close()
+		if refusal := l.raw.refusal(); refusal != nil {
+			err = reason(refusal)
+		}
 		return nil, fmt.Errorf("%s: %w", address, err)
 	}
 	return l, nil
@@ -95,6 +99,9 @@ func (l *link) open(cfg *Config, password string) (err error) {
 			"product":         "key_evt_amqp",
 		},
 	})
+	if cfg.External && errors.Is(err, lib.ErrCredentials) {
+		return errors.New("the broker refuses the certificate as the user's credential (ACCESS_REFUSED)")
+	}
 	if err != nil {
 		return reason(err)
 	}
@@ -142,13 +149,18 @@ func (l *link) close() {
 // reason makes the broker's word readable, and never shows a password.
 func reason(err error) error {
 	var answer *lib.Error
+	var network *net.OpError
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, lib.ErrCredentials):
 		return errors.New("the broker refuses the username or password (ACCESS_REFUSED)")
-	case errors.As(err, &answer) && answer.Server:
+	case errors.As(err, &answer):
 		return errors.New(strings.TrimSpace(answer.Reason))
+	case errors.As(err, &network) && network.Source != nil:
+		// Without our port: it differs each time, and the log would take
+		// the same trouble for a new one.
+		return network.Err
 	}
 	return err
 }
