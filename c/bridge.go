@@ -52,6 +52,16 @@ func Configure(p Params) error {
 // bits. Main thread only.
 func ServerClasses() uint32 { return uint32(C.kea_server_classes()) }
 
+// Getenv is the server's environment. Go's own view of it does not hold here: it
+// points into memory that the server overwrites with its process title. Main
+// thread only.
+func Getenv(name string) (value string, ok bool) {
+	n := C.CString(name)
+	defer C.free(unsafe.Pointer(n))
+	p := C.getenv(n)
+	return C.GoString(p), p != nil
+}
+
 // Take takes the next run of records that the main thread lends: count
 // records, each behind its length in 8 bytes and padded to 8. The memory is
 // readable until [Settle] or [GiveBack] for its last record. Publisher only.

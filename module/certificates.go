@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/key-evt-amqp/key_evt_amqp/c"
 )
 
 // The files of TLS are read twice: when they are set, so that a slip is refused
@@ -16,6 +18,17 @@ import (
 
 // maxPEM bounds what is read: the largest bundles of authorities are below it.
 const maxPEM = 8 << 20
+
+// systemAuthorities lets Go find the system's authorities where the server's
+// environment says that they are.
+func systemAuthorities() {
+	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		value, _ := c.Getenv(name)
+		if os.Getenv(name) != value {
+			os.Setenv(name, value)
+		}
+	}
+}
 
 // readPEM returns the blocks of a file. It reads regular files only: the main
 // thread must not wait for the other end of a pipe.

@@ -43,6 +43,7 @@ func (m *module) Load(args []string) error {
 	// A guest in somebody's database server: few threads, little garbage.
 	runtime.GOMAXPROCS(2)
 	debug.SetGCPercent(400)
+	systemAuthorities()
 	serverClasses = c.ServerClasses()
 	*m = module{}
 	s := defaults()
