@@ -18,6 +18,10 @@ type Broker struct {
 	Port   int
 	Config []string // lines of rabbitmq.conf
 
+	TLSPort int // of the listener that ListenTLS asks for
+	plugins []string
+	vhost   string // empty: the default one
+
 	dir     string
 	env     []string
 	process *process
@@ -73,6 +77,47 @@ func withoutRabbit(env []string) (out []string) {
 	return out
 }
 
+// ListenTLS asks for a listener for amqps beside the plain one; called before
+// Start. With clients, those who connect must show a certificate by that
+// authority, and may log in by it (SASL EXTERNAL): the user's name is its common
+// name.
+func (b *Broker) ListenTLS(own, clients *Certificate) (err error) {
+	if b.TLSPort, err = freePort(); err != nil {
+		return err
+	}
+	certificate, key, err := own.Write(b.dir, "tls")
+	if err != nil {
+		return err
+	}
+	b.Config = append(b.Config,
+		fmt.Sprintf("listeners.ssl.1 = 127.0.0.1:%d", b.TLSPort),
+		"ssl_options.certfile = "+certificate, "ssl_options.keyfile = "+key)
+	if clients == nil {
+		b.Config = append(b.Config, "ssl_options.verify = verify_none")
+		return nil
+	}
+	authority, _, err := clients.Write(b.dir, "clients")
+	if err != nil {
+		return err
+	}
+	b.plugins = append(b.plugins, "rabbitmq_auth_mechanism_ssl")
+	b.Config = append(b.Config,
+		"ssl_options.cacertfile = "+authority,
+		"ssl_options.verify = verify_peer", "ssl_options.fail_if_no_peer_cert = true",
+		"auth_mechanisms.1 = PLAIN", "auth_mechanisms.2 = EXTERNAL",
+		"ssl_cert_login_from = common_name")
+	return nil
+}
+
+// ShowTLS changes the certificate of a running broker: new connections see it.
+func (b *Broker) ShowTLS(own *Certificate) error {
+	if _, _, err := own.Write(b.dir, "tls"); err != nil {
+		return err
+	}
+	_, err := b.Ctl("eval", "ssl:clear_pem_cache().")
+	return err
+}
+
 const rabbitBin = "/usr/lib/rabbitmq/bin/"
 
 // Start starts the node and waits until it takes connections.
@@ -93,7 +138,7 @@ func (b *Broker) Start() error {
 		}
 	}
 	files := map[string]string{
-		"plugins": "[].\n",
+		"plugins": "[" + strings.Join(b.plugins, ",") + "].\n",
 		// A full disk of the machine is not what is tested.
 		"rabbitmq.conf": strings.Join(append([]string{"disk_free_limit.absolute = 1MB"}, b.Config...), "\n") + "\n",
 	}
@@ -125,12 +170,19 @@ func (b *Broker) Start() error {
 	})
 }
 
-// URI is amqp://… of a vhost's name; "" is the default one.
+// URI is amqp://… of the default vhost.
 func (b *Broker) URI() string { return fmt.Sprintf("amqp://guest:guest@127.0.0.1:%d/", b.Port) }
 
 // Dial connects to the node itself.
 func (b *Broker) Dial() (*lib.Connection, error) {
-	return lib.DialConfig(b.URI(), lib.Config{Dial: lib.DefaultDial(10 * time.Second)})
+	return lib.DialConfig(b.URI(), lib.Config{Vhost: b.vhost, Dial: lib.DefaultDial(10 * time.Second)})
+}
+
+// In is the same node, for queues and consumers in another vhost.
+func (b *Broker) In(vhost string) *Broker {
+	other := *b
+	other.vhost = vhost
+	return &other
 }
 
 // Kill is kill -9. Stop is orderly. Start starts it again with its data.

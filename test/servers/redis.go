@@ -20,6 +20,7 @@ type Redis struct {
 	Port   int
 	Dir    string
 	Config []string // lines of redis.conf
+	Env    []string // more of the environment, name=value
 	// KeepConfig makes Start use redis.conf as CONFIG REWRITE left it.
 	KeepConfig bool
 	*redis.Client
@@ -68,6 +69,7 @@ func (r *Redis) Start() error {
 	}
 	cmd := exec.Command(path, file)
 	cmd.Dir = r.Dir
+	cmd.Env = append(os.Environ(), r.Env...)
 	if r.process, err = start(cmd); err != nil {
 		return err
 	}
