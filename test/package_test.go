@@ -337,7 +337,8 @@ func TestExampleConfiguration(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^(?:# )?key_evt_amqp\.(\w+) (.*)$`).FindAllStringSubmatch(string(text), -1) {
 		named[m[1]] = m[2]
 	}
-	others := map[string]bool{"key_mask": true, "delivery_mode": true, "password_file": true}
+	others := map[string]bool{"key_mask": true, "delivery_mode": true, "password_file": true,
+		"tls_ca_cert_file": true, "tls_cert_file": true, "tls_key_file": true, "tls_server_name": true}
 	for name, value := range defaults {
 		if got, ok := named[name]; !ok {
 			t.Errorf("the example has no %s", name)
