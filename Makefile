@@ -18,7 +18,7 @@ DOCS      := README.md CHANGELOG.md LICENSE examples/redis.conf $(wildcard docs/
 C_PLAIN := c/queue.c c/lent.c c/match.c c/spool.c
 C_TESTS := queue lent match spool
 
-.PHONY: all help run install uninstall package test test-unit test-c test-e2e lint clean FORCE
+.PHONY: all help run install uninstall package bench test test-unit test-c test-e2e lint clean FORCE
 
 all: $(MODULE) ## Build the module (the default)
 
@@ -52,6 +52,9 @@ uninstall: ## Remove what make install has installed
 package: $(MODULE) ## A .deb and an .rpm in build/package
 	@$(GO) -C docs/package run . -root $(CURDIR) -module $(abspath $(MODULE)) -out $(abspath $(BUILD))/package
 
+bench: $(MODULE) ## Measure everything side by side (half an hour), draw the plots
+	$(GO) run ./bench -flame -out bench/results
+
 test: ## Install what is missing, then run every test
 	@sh test/install.sh test
 	@$(MAKE) --no-print-directory lint test-c test-unit test-build test-e2e
@@ -76,7 +79,7 @@ test-build: FORCE ## Both builds give the module, and it is what it should be
 	sh test/build.sh
 
 test-e2e: $(MODULE) ## Real servers, end to end
-	$(GO) test -race -count=1 -timeout 40m ./test/...
+	$(GO) test -race -count=1 -timeout 40m ./test/... ./bench
 
 clean: ## Remove what was built
 	rm -rf $(BUILD)
