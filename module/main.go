@@ -40,8 +40,10 @@ type module struct {
 
 // Load implements [c.Module].
 func (m *module) Load(args []string) error {
-	// A guest in somebody's database server: few threads, little garbage.
-	runtime.GOMAXPROCS(2)
+	// A guest in somebody's database server: few threads, little garbage. One
+	// processor is enough, and saves the wake-ups of threads for one another;
+	// docs/performance.md has the figures.
+	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(400)
 	systemAuthorities()
 	serverClasses = c.ServerClasses()
