@@ -28,6 +28,7 @@ type conn struct {
 	once    sync.Once
 	silence atomic.Int64 // nanoseconds without a byte until the link is dead; 0: no limit
 	closing atomic.Bool  // a final deadline was set: reads don't extend it
+	gather  atomic.Int64 // nanoseconds that a read lets bytes come together first; 0: none
 
 	mu     sync.Mutex // the library's heartbeats are written by a goroutine of its own
 	corked bool
@@ -44,6 +45,11 @@ const corkLimit = 64 << 10
 func (c *conn) Read(b []byte) (int, error) {
 	if d := c.silence.Load(); d > 0 && !c.closing.Load() {
 		_ = c.Conn.SetReadDeadline(time.Now().Add(time.Duration(d)))
+	}
+	if d := c.gather.Load(); d > 0 {
+		// Under load: confirms come one by one, each read of one would
+		// cost a wake-up.
+		time.Sleep(time.Duration(d))
 	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {

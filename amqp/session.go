@@ -32,6 +32,7 @@ type session struct {
 	bad        error // why flight[badAt] could not be delivered
 	badAt      int
 	blocked    bool
+	pace       pace
 	heard      time.Time // last confirm, or when flight was last empty
 	alone      string    // id of the only message in flight, while sending one by one
 	unresolved int       // at the end
@@ -67,6 +68,7 @@ func (s *session) serve() error {
 			if err != nil {
 				return err
 			}
+			s.pace.sent += n
 			news = n > 0
 		}
 		n, err := s.collect()
@@ -81,6 +83,17 @@ func (s *session) serve() error {
 			continue
 		}
 		if news || n > 0 {
+			continue
+		}
+		linger := time.Duration(0)
+		if mayRead {
+			linger = s.pace.count(time.Now(), s.limited())
+		}
+		s.link.raw.gather.Store(int64(linger))
+		if linger > 0 {
+			if err := s.gather(linger); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := s.wait(mayRead && len(s.flight) < s.limited()); err != nil {
@@ -305,6 +318,29 @@ func (s *session) retreat() (done bool, err error) {
 	s.heard = time.Now()
 	p.enter(Change{State: Connected, Host: s.link.host.Name, Port: s.link.host.Port, Resumed: true})
 	return false, nil
+}
+
+// gather lets messages and confirms come together for a while.
+func (s *session) gather(linger time.Duration) error {
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		if len(s.flight) > 0 && !time.Now().Before(s.silentAt()) {
+			return errSilent
+		}
+	case b, ok := <-s.link.blocked:
+		if ok {
+			s.block(b)
+		}
+	case e := <-s.link.connClosed:
+		return s.ended(e)
+	case e := <-s.link.chClosed:
+		return s.ended(e)
+	case <-s.p.kick:
+	case <-s.p.stop:
+	}
+	return nil
 }
 
 // wait waits until something happens. idle: the source may be waited for.
