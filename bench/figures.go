@@ -13,26 +13,27 @@ type figures map[string]float64
 
 // group is what is measured together: its cases take turns within a round.
 type group struct {
-	name  string
-	cases func(b *rig) []measure
+	name   string
+	cases  func(b *rig) []measure
+	seldom bool // every other round is enough: no ratio is taken of it
 }
 
 // measure takes one case's figures.
 type measure func(f figures) error
 
 var groups = []group{
-	{"main", mainThread},
-	{"overload", overload},
-	{"delivery", delivery},
-	{"moderate", moderate},
-	{"latency", latency},
-	{"drain", drain},
-	{"memory", memory},
-	{"idle", idle},
-	{"growth", growth},
-	{"windows", windows},
-	{"buffers", buffers},
-	{"micro", micro},
+	{"main", mainThread, false},
+	{"overload", overload, false},
+	{"delivery", delivery, false},
+	{"moderate", moderate, false},
+	{"latency", latency, false},
+	{"drain", drain, false},
+	{"memory", memory, false},
+	{"idle", idle, false},
+	{"growth", growth, true},
+	{"windows", windows, true},
+	{"buffers", buffers, true},
+	{"micro", micro, true},
 }
 
 func many(n int, format string) (out []string) {
@@ -210,7 +211,7 @@ func pacedUsage(r *servers.Redis, n, burst int, rate float64) (usage, float64, e
 // publish to message received.
 func latency(b *rig) []measure {
 	return []measure{func(f figures) error {
-		n := b.scale(3000)
+		n := b.scale(2000)
 		queue, drop, err := b.queue(kinds[1])
 		if err != nil {
 			return err
@@ -229,19 +230,22 @@ func latency(b *rig) []measure {
 		}
 		defer p.close()
 		w := startWatch()
-		var module, direct samples
-		// By turns, so that both meet the same machine.
+		var module, direct, ping samples
+		// By turns, so that both meet the same machine; with a pause, so that
+		// it is a low rate.
 		for i := range n {
-			a, d, err := p.both(i)
+			time.Sleep(3 * time.Millisecond)
+			a, d, g, err := p.each(i)
 			if err != nil {
 				return err
 			}
 			if i >= n/10 {
-				module, direct = append(module, a), append(direct, d)
+				module, direct, ping = append(module, a), append(direct, d), append(ping, g)
 			}
 		}
 		f["latency others, cores"] = w.others()
 		f["latency, module p50, us"], f["latency, module p99, us"] = module.quantile(0.5), module.quantile(0.99)
+		f["latency, PING p50, us"] = ping.quantile(0.5)
 		f["latency, direct p50, us"], f["latency, direct p99, us"] = direct.quantile(0.5), direct.quantile(0.99)
 		return drop()
 	}}
@@ -252,7 +256,7 @@ func latency(b *rig) []measure {
 // drain measures how a long list is delivered when the broker is back, and what
 // commands wait meanwhile.
 func drain(b *rig) []measure {
-	k := kinds[0]
+	k := kinds[1]
 	n := b.scale(1000000)
 	return []measure{
 		func(f figures) error {
@@ -315,7 +319,7 @@ func drain(b *rig) []measure {
 			}
 			defer r.Close()
 			probe := startProbe(r)
-			if _, err := runPlain(order{URI: b.broker.URI(), Key: queue, Mode: k.mode, Events: b.scale(400000), Window: 2000}); err != nil {
+			if _, err := runPlain(order{URI: b.broker.URI(), Key: queue, Mode: k.mode, Events: b.scale(200000), Window: 2000}); err != nil {
 				return err
 			}
 			commands, err := probe.stop()
@@ -410,7 +414,7 @@ func idle(b *rig) []measure {
 			return err
 		}
 		w := startWatch()
-		time.Sleep(time.Duration(b.seconds(12) * float64(time.Second)))
+		time.Sleep(time.Duration(b.seconds(11) * float64(time.Second)))
 		after, err := redisUsage(r)
 		if err != nil {
 			return err
@@ -455,8 +459,11 @@ func idle(b *rig) []measure {
 	}
 }
 
-// derive adds the differences of a round's figures.
+// derive adds sums and differences of a round's figures.
 func derive(f figures) {
+	if p, ok := f["latency, PING p50, us"]; ok {
+		f["latency, PING and direct p50, us"] = p + f["latency, direct p50, us"]
+	}
 	for _, unit := range []string{"CPU, ms/s", "threads"} {
 		module, ok := f["idle, module "+unit]
 		if ok {

@@ -12,7 +12,7 @@ var (
 	keySizes    = []int{10, 100, 1024}
 	maskCounts  = []int{1, 10, 100}
 	listLengths = []int{1, 10, 100, 1000, 10000, 100000, 1000000}
-	windowSizes = []int{128, 512, 1024, 2048, 4096}
+	windowSizes = []int{512, 1024, 2048, 4096}
 	bufferSizes = []int{1, 16, 64, 256} // MiB
 )
 
@@ -143,7 +143,7 @@ func windows(b *rig) (out []measure) {
 func buffers(b *rig) (out []measure) {
 	for _, mib := range bufferSizes {
 		out = append(out, func(f figures) error {
-			return captured(b, f, fmt.Sprintf("buffer %d MiB", mib), b.scale(3000000),
+			return captured(b, f, fmt.Sprintf("buffer %d MiB", mib), b.scale(2000000),
 				loading{lines: []string{fmt.Sprintf("key_evt_amqp.buffer_limit %d", mib<<20)}})
 		})
 	}

@@ -23,7 +23,9 @@ func (s samples) quantile(q float64) float64 {
 
 func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 
-// probe sends one GET each millisecond and notes how long each takes.
+var pingCommand = []byte("*1\r\n$4\r\nPING\r\n")
+
+// probe sends one PING each millisecond and notes how long each takes.
 type probe struct {
 	quit chan struct{}
 	done chan error
@@ -42,7 +44,6 @@ func (p *probe) run(r *servers.Redis) error {
 		return err
 	}
 	defer c.Close()
-	ping := []byte("*1\r\n$4\r\nPING\r\n")
 	for {
 		select {
 		case <-p.quit:
@@ -50,7 +51,7 @@ func (p *probe) run(r *servers.Redis) error {
 		case <-time.After(time.Millisecond):
 		}
 		begun := time.Now()
-		if err := c.exchange(ping, 1); err != nil {
+		if err := c.exchange(pingCommand, 1); err != nil {
 			return err
 		}
 		p.took = append(p.took, microseconds(time.Since(begun)))
@@ -103,32 +104,36 @@ func (p *pingPong) close() {
 	p.conn.Close()
 }
 
-// both measures one of each.
-func (p *pingPong) both(i int) (module, direct float64, err error) {
+// each measures one of each, and a PING: what a command takes to reach Redis and
+// its reply to come back.
+func (p *pingPong) each(i int) (module, direct, ping float64, err error) {
 	body := "0\nset\n" + key(i, 0)
 	set := appendSet(nil, key(i, 0))
 	begun := time.Now()
 	if _, err := p.redis.Write(set); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	if err := p.wait(body); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	module = microseconds(time.Since(begun))
 	if err := p.redis.exchange(nil, 1); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	begun = time.Now()
 	if err := p.publishing.Publish("amq.direct", p.queue, true, false, lib.Publishing{
 		MessageId: "0123456789abcdef-1", Timestamp: begun, Type: "set", AppId: "key_evt_amqp",
 		ContentType: "text/plain", DeliveryMode: 1, Body: []byte(body),
 	}); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	if err := p.wait(body); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
-	return module, microseconds(time.Since(begun)), nil
+	direct = microseconds(time.Since(begun))
+	begun = time.Now()
+	err = p.redis.exchange(pingCommand, 1)
+	return module, direct, microseconds(time.Since(begun)), err
 }
 
 func (p *pingPong) wait(body string) error {

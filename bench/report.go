@@ -59,7 +59,9 @@ var rows = []row{
 	{"latency", "latency, SET to message, over direct publish, median", "latency, module p50, us", "latency, direct p50, us", 1.15, false},
 	{"latency", "latency, SET to message, over direct publish, p99", "latency, module p99, us", "latency, direct p99, us", 1.15, false},
 
-	{"drain", "drain of 1,000,000 over delivery", "drain, module events/s", "delivery, persistent, classic queue, module events/s", 0.9, true},
+	{"latency", "latency, SET to message, over PING and direct publish together, median", "latency, module p50, us", "latency, PING and direct p50, us", 0, false},
+
+	{"drain", "drain of 1,000,000 over delivery", "drain, module events/s", "delivery, transient, classic queue, module events/s", 0.9, true},
 	{"drain", "command latency during a drain, p99, over bare on busy cores", "drain, module p99, us", "drain, bare p99, us", 1.5, false},
 	{"drain", "command latency during a drain, p99, over bare on quiet cores", "drain, module p99, us", "drain, bare and quiet p99, us", 0, false},
 
