@@ -53,7 +53,7 @@ package: $(MODULE) ## A .deb and an .rpm in build/package
 	@$(GO) -C docs/package run . -root $(CURDIR) -module $(abspath $(MODULE)) -out $(abspath $(BUILD))/package
 
 bench: $(MODULE) ## Measure everything side by side (half an hour), draw the plots
-	$(GO) run ./bench -flame -out bench/results
+	$(GO) run ./bench -flame -out bench/results -docs docs/performance.md
 
 test: ## Install what is missing, then run every test
 	@sh test/install.sh test

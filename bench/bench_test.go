@@ -43,7 +43,15 @@ func TestSmokeRunMeasuresEveryRow(t *testing.T) {
 	}
 	// Drawn again from what was kept, nothing is measured.
 	var again bytes.Buffer
-	if err := run(options{from: dir}, &again); err != nil {
+	page := filepath.Join(dir, "performance.md")
+	text, err := os.ReadFile("../docs/performance.md")
+	if err == nil {
+		err = os.WriteFile(page, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run(options{from: dir, docs: page}, &again); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(again.String(), "| 100 literals anywhere |") {

@@ -37,6 +37,7 @@ func main() {
 	flag.StringVar(&o.module, "module", "build/libredis_keyspace_amqp.so", "the built module")
 	flag.StringVar(&o.out, "out", "", "folder for raw figures and plots; none: only print")
 	flag.StringVar(&o.from, "from", "", "folder with raw figures: measure nothing, draw and print them again")
+	flag.StringVar(&o.docs, "docs", "", "page to write the tables into")
 	flag.BoolVar(&o.flame, "flame", false, "draw flame graphs of the server too (perf)")
 	flag.Parse()
 	exit(run(o, os.Stdout))
@@ -56,6 +57,7 @@ type options struct {
 	quick     bool
 	module    string
 	out, from string
+	docs      string
 	flame     bool
 	root      string // of the repository; empty: here
 }
@@ -115,6 +117,11 @@ func run(o options, w io.Writer) error {
 	if o.from != "" {
 		fmt.Fprintf(w, "\n%s\n", microTable(res.Rounds))
 		fmt.Fprintf(w, "%s\n", rawTable(res.Rounds))
+	}
+	if o.docs != "" {
+		if err := res.writeDocs(o.docs); err != nil {
+			return err
+		}
 	}
 	if dir == "" {
 		return nil
