@@ -19,7 +19,7 @@ func BenchmarkMessage(b *testing.B) {
 		{"as Redis's keyspace channel", "", events{classes: 8, keyspace: true}},
 	} {
 		b.Run(kind.name, func(b *testing.B) {
-			l := newLayout(kind.e, kind.template)
+			l := newLayout(kind.e, kind.template, formatPlain)
 			var m amqp.Message
 			b.ReportAllocs()
 			for b.Loop() {

@@ -81,6 +81,7 @@ type options struct {
 	config []string // more lines of redis.conf
 	noLoad bool     // start without the module
 	silent bool     // declare no queue
+	key    string   // routing key; default the rig's own
 }
 
 func name(t *testing.T) string {
@@ -98,7 +99,7 @@ func start(t *testing.T, o options) *rig {
 
 func prepare(t *testing.T, o options) *rig {
 	t.Helper()
-	r := &rig{t: t, name: name(t), port: or(o.port, broker.Port)}
+	r := &rig{t: t, name: or(o.key, name(t)), port: or(o.port, broker.Port)}
 	config := o.config
 	if !o.noLoad {
 		config = append(config, "loadmodule "+r.loadLine(o))

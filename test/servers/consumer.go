@@ -14,6 +14,7 @@ type Consumer struct {
 	Queue string
 
 	broker *Broker
+	sink   func(body []byte)
 	stop   chan struct{}
 	done   chan struct{}
 
@@ -41,8 +42,12 @@ func (b *Broker) Bind(queue, exchange, key string, args lib.Table) error {
 }
 
 // Consume starts reading a queue that exists.
-func (b *Broker) Consume(queue string) *Consumer {
-	c := &Consumer{Queue: queue, broker: b, stop: make(chan struct{}), done: make(chan struct{}), seen: map[string]bool{}}
+func (b *Broker) Consume(queue string) *Consumer { return b.ConsumeWith(queue, nil) }
+
+// ConsumeWith gives each delivery's body, duplicates too, to a function instead
+// of keeping it, for loads that memory would not hold.
+func (b *Broker) ConsumeWith(queue string, sink func(body []byte)) *Consumer {
+	c := &Consumer{Queue: queue, broker: b, sink: sink, stop: make(chan struct{}), done: make(chan struct{}), seen: map[string]bool{}}
 	go func() {
 		defer close(c.done)
 		for {
@@ -98,6 +103,10 @@ func (c *Consumer) session() error {
 }
 
 func (c *Consumer) take(d lib.Delivery) {
+	if c.sink != nil {
+		c.sink(d.Body)
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.seen[d.MessageId] {

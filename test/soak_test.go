@@ -1,0 +1,325 @@
+package test
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/key-evt-amqp/key_evt_amqp/test/servers"
+)
+
+var (
+	soakTime = flag.Duration("soak", 20*time.Second, "how long TestSoak runs")
+	soakSeed = flag.Uint64("seed", 0, "the seed of TestSoak; 0: the time")
+)
+
+// ledger is the books of a soak: what was written and acknowledged, and what
+// arrived. Each writer numbers its writes.
+type ledger struct {
+	mu      sync.Mutex
+	acked   [][]bool
+	arrived [][]bool
+	last    []int // the highest number that has arrived, by writer
+	errors  []string
+	events  int
+	copies  int
+}
+
+func (l *ledger) set(bits *[]bool, n int) (was bool) {
+	for len(*bits) <= n {
+		*bits = append(*bits, make([]bool, n+1)...)
+	}
+	was = (*bits)[n]
+	(*bits)[n] = true
+	return was
+}
+
+func (l *ledger) arrive(body string) {
+	var writer, n int
+	if _, err := fmt.Sscanf(body, "0\nset\nsoak-%d-%d", &writer, &n); err != nil {
+		return // a script's, or what deletes and expires
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.set(&l.arrived[writer], n) {
+		l.copies++
+		return
+	}
+	l.events++
+	if n < l.last[writer] && len(l.errors) < 20 {
+		l.errors = append(l.errors, fmt.Sprintf("writer %d: event %d first came after event %d", writer, n, l.last[writer]))
+	}
+	l.last[writer] = max(n, l.last[writer])
+}
+
+func (l *ledger) missing() (missing, acked int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for w, bits := range l.acked {
+		for n, ok := range bits {
+			if !ok {
+				continue
+			}
+			acked++
+			if n >= len(l.arrived[w]) || !l.arrived[w][n] {
+				missing++
+			}
+		}
+	}
+	return missing, acked
+}
+
+// footprint is what must not grow.
+type footprint struct{ rss, threads, descriptors int }
+
+func footprintOf(t *testing.T, r *servers.Redis) (f footprint) {
+	t.Helper()
+	proc := fmt.Sprintf("/proc/%d/", r.Pid())
+	file, err := os.Open(proc + "status")
+	must(t, err)
+	defer file.Close()
+	for s := bufio.NewScanner(file); s.Scan(); {
+		name, value, _ := strings.Cut(s.Text(), ":")
+		n, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
+		switch name {
+		case "VmRSS":
+			f.rss = n
+		case "Threads":
+			f.threads = n
+		}
+	}
+	entries, err := os.ReadDir(proc + "fd")
+	must(t, err)
+	f.descriptors = len(entries)
+	return f
+}
+
+// TestSoak: mixed load while faults are drawn at random; at the end nothing is
+// missing, and nothing has grown. make soak runs it for longer.
+func TestSoak(t *testing.T) {
+	seed := *soakSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("%v with seed %d", *soakTime, seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+
+	b := ownBroker(t)
+	proxy, err := servers.NewProxy(fmt.Sprintf("127.0.0.1:%d", b.Port))
+	must(t, err)
+	t.Cleanup(proxy.Cut)
+	conf := []string{
+		"appendonly yes", "appendfsync always", "key_evt_amqp.outbox yes", "key_evt_amqp.reconnect_delay_max 500",
+		"key_evt_amqp.heartbeat 5", "repl-backlog-size 32mb", "auto-aof-rewrite-min-size 256mb",
+	}
+	// Two servers, of which one is the other's replica.
+	one := start(t, options{port: proxy.Port, events: "$gx", silent: true, config: conf})
+	two := start(t, options{port: proxy.Port, events: "$gx", silent: true, key: one.name, config: conf})
+	must(t, b.Bind(one.name, "amq.direct", one.name, nil))
+	const writers = 4
+	books := &ledger{acked: make([][]bool, writers), arrived: make([][]bool, writers), last: make([]int, writers)}
+	consumer := b.ConsumeWith(one.name, func(body []byte) { books.arrive(string(body)) })
+	defer consumer.Close()
+	two.do("REPLICAOF", "127.0.0.1", one.Port)
+
+	master, replica := one, two
+	var roles sync.RWMutex
+	leader := func() *redis.Client {
+		roles.RLock()
+		defer roles.RUnlock()
+		return master.Client
+	}
+	done := make(chan struct{})
+	var load sync.WaitGroup
+	for w := range writers {
+		load.Add(1)
+		go func() {
+			defer load.Done()
+			for n := 0; ; {
+				select {
+				case <-done:
+					return
+				case <-time.After(40 * time.Millisecond):
+				}
+				client := leader()
+				pipe := client.Pipeline()
+				var replies []*redis.StatusCmd
+				for range 20 {
+					n++
+					replies = append(replies, pipe.Set(ctx, fmt.Sprintf("soak-%d-%d", w, n), "v", time.Minute))
+				}
+				_, _ = pipe.Exec(ctx)
+				books.mu.Lock()
+				for i, reply := range replies {
+					if reply.Err() == nil {
+						books.set(&books.acked[w], n-len(replies)+1+i)
+					}
+				}
+				books.mu.Unlock()
+			}
+		}()
+	}
+	stopLoad := sync.OnceFunc(func() { close(done); load.Wait() })
+	defer stopLoad()
+
+	inSync := func() {
+		eventually(t, func() error {
+			info, err := replica.Info(ctx, "replication").Result()
+			if err == nil && !strings.Contains(info, "master_link_status:up") {
+				err = fmt.Errorf("the replica is not in sync: %s", info)
+			}
+			return err
+		})
+	}
+	nap := func(most time.Duration) { time.Sleep(time.Duration(random.Int64N(int64(most)))) }
+	faults := []struct {
+		name string
+		run  func()
+	}{
+		{"the network is cut", func() { proxy.Cut(); nap(time.Second); must(t, proxy.Mend()) }},
+		{"the broker is killed", func() { b.Kill(); nap(time.Second); must(t, b.Start()) }},
+		{"the broker restarts", func() { b.Stop(); must(t, b.Start()) }},
+		{"memory alarm", func() {
+			_, err := b.Ctl("set_vm_memory_high_watermark", "0.0000001")
+			must(t, err)
+			nap(3 * time.Second)
+			_, err = b.Ctl("set_vm_memory_high_watermark", "0.4")
+			must(t, err)
+		}},
+		{"rights are revoked", func() {
+			_, err := b.Ctl("set_permissions", "guest", ".*", "^$", ".*")
+			must(t, err)
+			nap(time.Second)
+			_, err = b.Ctl("set_permissions", "guest", ".*", ".*", ".*")
+			must(t, err)
+		}},
+		{"the master is killed", func() {
+			master.Kill()
+			nap(300 * time.Millisecond)
+			must(t, master.Start())
+			inSync()
+		}},
+		{"the master restarts", func() { master.Terminate(); must(t, master.Start()); inSync() }},
+		{"the replica is killed", func() { replica.Kill(); must(t, replica.Start()); inSync() }},
+		{"failover", func() {
+			inSync()
+			roles.Lock()
+			defer roles.Unlock()
+			must(t, master.Do(ctx, "FAILOVER").Err())
+			eventually(t, func() error {
+				info, err := replica.Info(ctx, "replication").Result()
+				if err == nil && !strings.Contains(info, "role:master") {
+					err = fmt.Errorf("no failover yet")
+				}
+				return err
+			})
+			master, replica = replica, master
+		}},
+		{"CLIENT PAUSE", func() { must(t, master.Do(ctx, "CLIENT", "PAUSE", 500, "WRITE").Err()); nap(time.Second) }},
+		{"AOF rewrite", func() { master.Do(ctx, "BGREWRITEAOF") }},
+		{"BGSAVE", func() { master.Do(ctx, "BGSAVE") }},
+		{"a script makes 20,000 events", func() {
+			must(t, master.Do(ctx, "EVAL", "for i = 1, 20000 do redis.call('SET', KEYS[1] .. i, 'v', 'PX', 20000) end", 1, "script").Err())
+		}},
+		{"the module is loaded anew", func() {
+			eventually(t, func() error { return master.Do(ctx, "MODULE", "UNLOAD", "key_evt_amqp").Err() })
+			args := append([]any{"MODULE", "LOADEX", module(t), "CONFIG", "key_evt_amqp.outbox", "yes",
+				"CONFIG", "key_evt_amqp.reconnect_delay_max", "500", "ARGS"}, anys(master.loadArgs(options{events: "$gx"})[1:])...)
+			must(t, master.Do(ctx, args...).Err())
+		}},
+	}
+	drawn := map[string]int{}
+	until := time.Now().Add(*soakTime)
+	for time.Now().Before(until) {
+		f := faults[random.IntN(len(faults))]
+		if f.name == "the module is loaded anew" {
+			// What is written while it is away has no events.
+			stopped := pause(&roles)
+			f.run()
+			stopped()
+		} else {
+			f.run()
+		}
+		drawn[f.name]++
+		nap(time.Second)
+	}
+	settled := func() {
+		eventually(t, func() error {
+			for _, r := range []*rig{one, two} {
+				info, err := r.ModuleInfo()
+				if err != nil {
+					return err
+				}
+				for _, field := range []string{"events_buffered", "inflight", "buffer_bytes", "events_dropped"} {
+					if info[field] != "0" {
+						return fmt.Errorf("%s is %s: %v", field, info[field], info)
+					}
+				}
+			}
+			if n := master.number("fallback_length"); n != 0 {
+				return fmt.Errorf("fallback_length is %d", n)
+			}
+			return nil
+		})
+	}
+
+	// Growth: of one process, under load and faults that don't restart it.
+	settled()
+	before := footprintOf(t, master.Redis)
+	until = time.Now().Add(*soakTime / 2)
+	for time.Now().Before(until) {
+		proxy.Cut()
+		nap(time.Second)
+		must(t, proxy.Mend())
+		nap(2 * time.Second)
+	}
+	stopLoad()
+	settled()
+	after := footprintOf(t, master.Redis)
+
+	eventually(t, func() error {
+		if missing, acked := books.missing(); missing > 0 {
+			return fmt.Errorf("of %d acknowledged writes %d events are missing", acked, missing)
+		}
+		return nil
+	})
+	_, acked := books.missing()
+	books.mu.Lock()
+	defer books.mu.Unlock()
+	for _, e := range books.errors {
+		t.Error(e)
+	}
+	t.Logf("faults: %v", drawn)
+	t.Logf("%d acknowledged writes, %d events, %d duplicates; rss %d -> %d kB, threads %d -> %d, descriptors %d -> %d",
+		acked, books.events, books.copies, before.rss, after.rss, before.threads, after.threads, before.descriptors, after.descriptors)
+	if after.rss > before.rss+before.rss/4+16<<10 {
+		t.Errorf("rss has grown from %d to %d kB", before.rss, after.rss)
+	}
+	if after.threads > before.threads+2 || after.descriptors > before.descriptors+8 {
+		t.Errorf("threads or descriptors have grown")
+	}
+}
+
+func anys(texts []string) (out []any) {
+	for _, text := range texts {
+		out = append(out, text)
+	}
+	return out
+}
+
+// pause keeps writers from starting anything until the returned function is
+// called.
+func pause(m *sync.RWMutex) func() {
+	m.Lock()
+	time.Sleep(300 * time.Millisecond) // what is under way
+	return m.Unlock
+}
