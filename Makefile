@@ -18,7 +18,7 @@ DOCS      := README.md CHANGELOG.md LICENSE examples/redis.conf $(wildcard docs/
 C_PLAIN := c/queue.c c/lent.c c/match.c c/spool.c
 C_TESTS := queue lent match spool
 
-.PHONY: all help run install uninstall package bench test test-unit test-c test-e2e lint clean FORCE
+.PHONY: all help run install uninstall package bench test test-unit test-c test-e2e soak lint clean FORCE
 
 all: $(MODULE) ## Build the module (the default)
 
@@ -80,6 +80,11 @@ test-build: FORCE ## Both builds give the module, and it is what it should be
 
 test-e2e: $(MODULE) ## Real servers, end to end
 	$(GO) test -race -count=1 -timeout 40m ./test/... ./bench
+
+MINUTES ?= 10
+SEED ?= 0
+soak: $(MODULE) ## Mixed load under random faults: MINUTES=10, SEED=0 (drawn)
+	$(GO) test -race -count=1 -v -timeout 24h ./test -run '^TestSoak$$' -soak $(MINUTES)m -seed $(SEED)
 
 clean: ## Remove what was built
 	rm -rf $(BUILD)

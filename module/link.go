@@ -13,9 +13,12 @@ import (
 // events are to be stored, to INFO the figures, to the log the changes. Called
 // on the publisher's goroutine.
 type link struct {
-	trouble   string // why nothing was delivered lately, as logged
+	troubles  map[string]bool // why nothing was delivered lately, as logged
 	confirmed uint64
 }
+
+// maxTroubles bounds the lines between two deliveries; last_error has the rest.
+const maxTroubles = 20
 
 // states are INFO's, by the publisher's.
 var states = map[amqp.State]int{
@@ -55,8 +58,13 @@ func (l *link) log(change amqp.Change) {
 	case amqp.Blocked:
 		c.Log("warning", fmt.Sprintf("%s blocks publishing: %v", where, change.Err))
 	case amqp.Backoff:
-		if trouble := change.Err.Error(); trouble != l.trouble {
-			l.trouble = trouble
+		// Two may take turns: a broker that is starting resets one attempt
+		// and closes the next.
+		if trouble := change.Err.Error(); !l.troubles[trouble] && len(l.troubles) < maxTroubles {
+			if l.troubles == nil {
+				l.troubles = map[string]bool{}
+			}
+			l.troubles[trouble] = true
 			c.Log("warning", "not delivering, retrying: "+trouble)
 		}
 	}
@@ -66,8 +74,8 @@ func (l *link) log(change amqp.Change) {
 func (l *link) Counted(n amqp.Counters) {
 	if n.Confirmed > l.confirmed {
 		l.confirmed = n.Confirmed
-		if l.trouble != "" {
-			l.trouble = ""
+		if len(l.troubles) > 0 {
+			clear(l.troubles)
 			c.Log("notice", "delivering again")
 		}
 	}
