@@ -79,6 +79,10 @@ func (c *conn) Close() error {
 	return c.socket.Close()
 }
 
+// abort ends the connection from another goroutine: nothing else ends a write to
+// a peer that reads no more and still speaks.
+func (c *conn) abort() { c.socket.Close() }
+
 // verdictTimeout is for bytes that are here already.
 const verdictTimeout = 100 * time.Millisecond
 

@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// stopTimeout is what Stop leaves the session to end by itself.
+const stopTimeout = 500 * time.Millisecond
+
 // minDelay is the first back-off; each failure doubles it.
 const minDelay = 100 * time.Millisecond
 
@@ -31,6 +34,7 @@ type Publisher struct {
 	closers    []func()  // waiting for Disconnect to be done
 	closeBy    time.Time // Disconnect's bound
 	cancelDial context.CancelFunc
+	live       *conn // the session's, to be cut when it must end
 
 	// The goroutine's own.
 	now      Change
@@ -60,7 +64,11 @@ func (p *Publisher) Start() { go p.run() }
 // broker does. What is unsettled has been given back when it returns.
 func (p *Publisher) Stop() {
 	close(p.stop)
-	p.change(func() {})
+	var live *conn
+	p.change(func() { live = p.live })
+	if live != nil {
+		defer time.AfterFunc(stopTimeout, live.abort).Stop()
+	}
 	<-p.done
 }
 
@@ -101,6 +109,14 @@ func (p *Publisher) Disconnect(timeout time.Duration, done func()) {
 		p.enabled, p.asked = false, false
 		p.closeBy = time.Now().Add(timeout)
 		p.closers = append(p.closers, done)
+		live := p.live
+		time.AfterFunc(timeout, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if live != nil && p.live == live && !p.enabled {
+				live.abort()
+			}
+		})
 	})
 }
 
@@ -123,6 +139,12 @@ func (p *Publisher) stopped() bool {
 	default:
 		return false
 	}
+}
+
+func (p *Publisher) hold(live *conn) {
+	p.mu.Lock()
+	p.live = live
+	p.mu.Unlock()
 }
 
 // answer tells all who wait in Connect.
@@ -238,13 +260,15 @@ func (p *Publisher) round() {
 	p.counters.Connects++
 	p.enter(Change{State: Connected, Host: link.host.Name, Port: link.host.Port})
 	p.answer(nil)
+	p.hold(link.raw)
 	s := &session{p: p, link: link, limit: link.cfg.window()}
 	err = s.serve()
 	link.close()
+	p.hold(nil)
 	s.lastConfirms()
 	p.giveBack()
 	p.show()
-	if err == nil {
+	if err == nil || p.stopped() || !p.isEnabled() {
 		return // renewed, disabled or stopped
 	}
 	p.judge(err, s)

@@ -1,10 +1,13 @@
 package amqp_test
 
 import (
+	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,6 +277,115 @@ func TestStopIsBoundedInEveryState(t *testing.T) {
 			}
 			if src.left() != test.n || src.out != 0 {
 				t.Errorf("%d messages left of %d, %d not given back", src.left(), test.n, src.out)
+			}
+		})
+	}
+}
+
+// large gives a source's messages bodies that fill every buffer on the way.
+type large struct{ *memory }
+
+func (s large) Next(m *amqp.Message) bool {
+	ok := s.memory.Next(m)
+	m.Body = make([]byte, 1<<20)
+	return ok
+}
+
+// deaf passes on to the broker until it is told to read no more.
+func deaf(t *testing.T, secure *tls.Config) (port int, stop func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secure != nil {
+		l = tls.NewListener(l, secure)
+	}
+	var held []net.Conn
+	var mu sync.Mutex
+	var reads atomic.Bool
+	reads.Store(true)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			up, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", broker.Port))
+			if err != nil {
+				c.Close()
+				continue
+			}
+			mu.Lock()
+			held = append(held, c, up)
+			mu.Unlock()
+			go io.Copy(c, up)
+			go func() {
+				b := make([]byte, 4096)
+				for reads.Load() {
+					n, err := c.Read(b)
+					if err != nil {
+						return
+					}
+					up.Write(b[:n])
+				}
+			}()
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range held {
+			c.Close()
+		}
+	})
+	return l.Addr().(*net.TCPAddr).Port, func() { reads.Store(false) }
+}
+
+func TestStopIsBoundedWhenAPeerReadsNoMore(t *testing.T) {
+	c, err := servers.NewCertificate(servers.Issue{Name: "deaf", Hosts: []string{"127.0.0.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(c.PEM, c.KeyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, secure := range map[string]*tls.Config{"plain": nil, "TLS": {Certificates: []tls.Certificate{pair}}} {
+		t.Run(name, func(t *testing.T) {
+			port, stop := deaf(t, secure)
+			src, obs := newMemory(t), &states{}
+			cfg := config(port)
+			if secure != nil {
+				cfg.TLS = func() (*tls.Config, error) { return &tls.Config{InsecureSkipVerify: true}, nil }
+			}
+			p := amqp.New(large{src}, obs, cfg)
+			p.Start()
+			connected := make(chan error)
+			p.Connect(func(err error) { connected <- err })
+			if err := <-connected; err != nil {
+				t.Fatal(err)
+			}
+			stop()
+			src.add(400)
+			// Until nothing goes out any more.
+			last := -1
+			eventually(t, "the publisher is stuck", func() bool {
+				time.Sleep(200 * time.Millisecond)
+				src.mu.Lock()
+				defer src.mu.Unlock()
+				stuck := src.out == last && last > 0
+				last = src.out
+				return stuck
+			})
+			before := time.Now()
+			p.Stop()
+			if d := time.Since(before); d > 3*time.Second {
+				t.Errorf("Stop took %v", d)
+			}
+			if src.left() != 400 || src.out != 0 {
+				t.Errorf("%d messages left of 400, %d not given back", src.left(), src.out)
 			}
 		})
 	}
