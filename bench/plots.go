@@ -83,7 +83,12 @@ func bars(rounds []figures, title, unit string, labels, names []string) *plot.Pl
 	}
 	e.Color = ink
 	p.Add(b, e)
-	p.NominalY(labels...)
+	// Room behind each label, for a font wider than ours.
+	roomy := make([]string, len(labels))
+	for i, label := range labels {
+		roomy[i] = label + strings.Repeat("\u00a0", 1+len(label)/5)
+	}
+	p.NominalY(roomy...)
 	return p
 }
 
