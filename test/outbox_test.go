@@ -58,6 +58,7 @@ func gapless(t *testing.T, messages []lib.Delivery) int {
 // the server is gone, and remembers which writes were acknowledged.
 type load struct {
 	prefix       string
+	pause        time.Duration // between pipelines
 	next         int
 	acknowledged []int
 }
@@ -80,6 +81,7 @@ func (l *load) run(r *rig, random *rand.Rand) {
 		if err != nil {
 			return
 		}
+		time.Sleep(l.pause)
 	}
 }
 
@@ -87,10 +89,12 @@ func (l *load) run(r *rig, random *rand.Rand) {
 // event once, in the client's own order.
 func arrived(t *testing.T, r *rig, loads []*load) {
 	t.Helper()
+	came := map[string]bool{}
+	seen := 0
 	eventually(t, func() error {
-		came := map[string]bool{}
-		for _, m := range r.queue.Messages() {
+		for _, m := range r.queue.Messages()[seen:] {
 			came[string(m.Body)] = true
+			seen++
 		}
 		for _, l := range loads {
 			for _, i := range l.acknowledged {
@@ -118,6 +122,7 @@ func booksAtRest(t *testing.T, r *rig) int {
 	t.Helper()
 	must(t, r.Start())
 	must(t, r.Alive())
+	r.until("events_buffered", is("0")) // what a spool file held is in the list
 	n := int(r.do("LLEN", "key_evt_amqp.fallback").(int64))
 	r.until("fallback_length", is(strconv.Itoa(n)))
 	return n
@@ -142,7 +147,7 @@ func TestOutboxKeepsEventsOfAcknowledgedWritesThroughKills(t *testing.T) {
 			own := rand.New(rand.NewPCG(random.Uint64(), 0))
 			work.Go(func() { l.run(r, own) })
 		}
-		time.Sleep(time.Duration(20+random.IntN(200)) * time.Millisecond) // a moment like any other
+		time.Sleep(time.Duration(10+random.IntN(100)) * time.Millisecond) // a moment like any other
 		if cut == 2 {
 			p.Cut()
 			time.Sleep(time.Duration(random.IntN(50)) * time.Millisecond)

@@ -3,7 +3,6 @@ package test
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -42,74 +41,6 @@ func TestAFullListSurvivesARestart(t *testing.T) {
 			must(t, r.Start())
 			r.arrives(setBodies("k", 10000))
 			r.balanced(10000, 0)
-		})
-	}
-}
-
-// A shutdown saves the dataset before modules hear of it: what the last turn
-// captured must come by the spool file.
-func TestShutdownUnderLoadLosesNothingAcknowledged(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		cut  bool
-	}{{"the broker answers", false}, {"the broker is away", true}} {
-		t.Run(test.name, func(t *testing.T) {
-			r, p := proxied(t, options{events: "$", config: []string{"appendonly yes", "key_evt_amqp.shutdown_timeout 500"}})
-			if test.cut {
-				p.Cut()
-			}
-			const clients = 4
-			acknowledged := make([]int, clients)
-			var load sync.WaitGroup
-			for c := range clients {
-				load.Add(1)
-				go func() {
-					defer load.Done()
-					for i := 0; ; i++ {
-						if r.Set(ctx, fmt.Sprintf("c%d-%d", c, i), "v", 0).Err() != nil {
-							return
-						}
-						acknowledged[c] = i + 1
-					}
-				}()
-			}
-			eventually(t, func() error {
-				if n := r.number("events_captured"); n < 2000 {
-					return fmt.Errorf("%d captured", n)
-				}
-				return nil
-			})
-			r.Terminate()
-			load.Wait()
-			if test.cut {
-				must(t, p.Mend())
-			}
-			must(t, r.Start())
-			total := 0
-			for _, n := range acknowledged {
-				total += n
-			}
-			must(t, r.queue.Wait(total, patience))
-			eventually(t, func() error {
-				if r.info("fallback_length") != "0" || r.info("events_buffered") != "0" {
-					return fmt.Errorf("not drained")
-				}
-				return nil
-			})
-			// In each client's own order, without a gap.
-			next := make([]int, clients)
-			for _, m := range r.queue.Messages() {
-				var c, i int
-				if _, err := fmt.Sscanf(string(m.Body), "0\nset\nc%d-%d", &c, &i); err != nil || i != next[c] {
-					t.Fatalf("got %q, error %v, want number %d", m.Body, err, next[c])
-				}
-				next[c]++
-			}
-			for c, n := range acknowledged {
-				if next[c] < n {
-					t.Errorf("client %d: %d events of %d acknowledged writes", c, next[c], n)
-				}
-			}
 		})
 	}
 }
