@@ -1,0 +1,203 @@
+#!/bin/sh
+# Fetches one server of Debian's, of another release than this machine's, and
+# unpacks it into a folder, with its own C library and loader. Nothing is
+# installed, and root is not needed. Prints the path of the program to run.
+#
+#   fetch-server.sh NAME FOLDER
+#
+#   redis7     Redis 7.0         Debian 12
+#   valkey80   Valkey 8.0        Debian 12, backports
+#   redis8     Redis 8.0         Debian 13
+#   valkey81   Valkey 8.1        Debian 13
+#   rabbitmq3  RabbitMQ 3.10     Debian 12
+#   rabbitmq4  RabbitMQ 4.0      Debian 13
+#   redis7-source, redis8-source, valkey81-source
+#              the source package, with Debian's patches; prints its folder
+#
+# FOLDER/NAME/bin then holds the server and the tools beside it (redis-cli,
+# redis-benchmark, …; rabbitmqctl, epmd). A second call fetches nothing. The
+# Debian mirror is the one that this machine's apt uses, or $KEA_DEBIAN_MIRROR.
+set -eu
+
+usage() {
+	sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+}
+
+[ $# = 2 ] || usage
+name=$1
+mkdir -p "$2"
+folder=$(cd "$2" && pwd)
+here=$folder/$name
+
+release= package= program=
+case $name in
+redis7) release=bookworm package=redis-server program=redis-server ;;
+redis8) release=trixie package=redis-server program=redis-server ;;
+valkey80) release=bookworm-backports package=valkey-server program=valkey-server ;;
+valkey81) release=trixie package=valkey-server program=valkey-server ;;
+rabbitmq3) release=bookworm package=rabbitmq-server program=rabbitmq-server ;;
+rabbitmq4) release=trixie package=rabbitmq-server program=rabbitmq-server ;;
+redis7-source) release=bookworm package=redis ;;
+redis8-source) release=trixie package=redis ;;
+valkey81-source) release=trixie package=valkey ;;
+*) usage ;;
+esac
+
+# Callers may come at once.
+if command -v flock >/dev/null && [ -z "${KEA_FETCH_LOCKED:-}" ]; then
+	KEA_FETCH_LOCKED=1 exec flock "$folder/.lock" sh "$0" "$name" "$folder"
+fi
+
+answer() {
+	if [ -n "$program" ]; then
+		echo "$here/bin/$program"
+	else
+		echo "$here/src"
+	fi
+	exit 0
+}
+# Paths are written into scripts, so a folder that was moved is of no use.
+[ "$(cat "$here/done" 2>/dev/null)" != "$here" ] || answer
+
+say() {
+	echo "fetch-server: $*" >&2
+}
+
+command -v apt-get >/dev/null || { say "this system has no apt-get"; exit 1; }
+mirror=${KEA_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Identifier: Packages' |
+	sed -n 's/^Debian [a-z]* //p' | head -n 1)}
+[ -n "$mirror" ] || { say "this machine's apt knows no Debian mirror: set KEA_DEBIAN_MIRROR=http://…/debian"; exit 1; }
+
+# An apt of our own: its lists, its cache, and an empty status, so that it
+# finds every library down to the C library missing and fetches it.
+apt=$folder/apt-$release
+base=${release%-backports}
+mkdir -p "$apt/lists/partial" "$apt/archives/partial"
+: >"$apt/status"
+keys=/usr/share/keyrings/debian-archive-keyring.gpg
+by=
+[ ! -e "$keys" ] || by="[signed-by=$keys] "
+for r in $base $([ "$base" = "$release" ] || echo "$release"); do
+	for kind in deb deb-src; do
+		echo "$kind $by$mirror $r main"
+	done
+done >"$apt/sources.list"
+# Neither the release's own preferences nor hooks of this machine's apt.
+cat >"$apt/apt.conf" <<CONF
+Dir::State "$apt";
+Dir::State::status "$apt/status";
+Dir::State::lists "$apt/lists";
+Dir::Cache "$apt";
+Dir::Cache::archives "$apt/archives";
+Dir::Etc::sourcelist "$apt/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+APT::Install-Recommends "false";
+APT::Sandbox::User "$(id -un)";
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Update::Pre-Invoke;
+CONF
+private_apt() {
+	APT_CONFIG=$apt/apt.conf apt-get -qq "$@"
+}
+if [ -z "$(find "$apt/lists" -maxdepth 1 -name '*InRelease' -mmin -1440)" ]; then
+	say "lists of $release"
+	private_apt update >&2
+fi
+
+rm -rf "$here"
+mkdir -p "$here"
+
+if [ -z "$program" ]; then
+	command -v dpkg-source >/dev/null || { say "dpkg-source is missing (package dpkg-dev)"; exit 1; }
+	say "source of $package"
+	(cd "$here" && private_apt source "$package" >&2)
+	ln -s "$(cd "$here" && find . -mindepth 1 -maxdepth 1 -type d -name "$package-*" -printf '%f')" "$here/src"
+	echo "$here" >"$here/done"
+	answer
+fi
+
+say "$package of $release"
+private_apt --download-only --yes -t "$release" install "$package" >&2
+root=$here/root
+mkdir -p "$root" "$here/bin"
+# The cache serves several servers: ask which packages are this one's.
+private_apt --simulate --yes -t "$release" install "$package" |
+	sed -n 's/^Inst \([^ ]*\) (\([^ ]*\) .*\[\([a-z0-9]*\)\]).*/\1 \2 \3/p' |
+	while read -r p version arch; do
+		# apt writes an epoch's colon as %3a.
+		deb=$apt/archives/${p}_$(printf %s "$version" | sed 's/:/%3a/g')_$arch.deb
+		dpkg-deb --extract "$deb" "$root"
+	done
+
+loader=$(find "$root" -name 'ld-linux*.so.*' ! -type d | head -n 1)
+[ -n "$loader" ] || { say "no loader among $package's packages"; exit 1; }
+libraries=$(find "$root"/lib* "$root"/usr/lib* -maxdepth 2 -name '*.so.*' ! -type d -printf '%h\n' 2>/dev/null |
+	sort -u | paste -sd:)
+
+# through writes a script that runs a program with its own loader. exec keeps
+# the process id, and --argv0 lets the program start itself again.
+through() { # program script
+	cat >"$2.new" <<SCRIPT
+#!/bin/sh
+exec '$loader' --argv0 "\$0" --library-path '$libraries' '$1' "\$@"
+SCRIPT
+	chmod 755 "$2.new"
+	mv "$2.new" "$2"
+}
+
+is_elf() {
+	[ -f "$1" ] && ! [ -L "$1" ] && [ "$(head -c 4 "$1" | tail -c 3)" = ELF ]
+}
+
+case $program in
+rabbitmq-server)
+	# Erlang's programs start each other by path: each becomes a script.
+	erlang=$root/usr/lib/erlang
+	find "$erlang" -type f -perm -u+x | while read -r f; do
+		if is_elf "$f" && ! [ "${f%.so}" != "$f" ]; then
+			mv "$f" "$f.elf"
+			through "$f.elf" "$f"
+		fi
+	done
+	# erl would ask dyn_erl where it is, and not believe the answer.
+	rm -f "$erlang"/erts-*/bin/dyn_erl
+	sed -i "s|\<ROOTDIR=/.*|ROOTDIR='$erlang'|" "$erlang/bin/erl"
+	scripts=$(find "$root/usr/lib/rabbitmq/lib" -maxdepth 2 -name sbin)
+	for tool in rabbitmq-server rabbitmqctl rabbitmq-plugins rabbitmq-diagnostics; do
+		cat >"$here/bin/$tool" <<SCRIPT
+#!/bin/sh
+PATH='$erlang/bin':\$PATH
+export PATH
+exec '$scripts/$tool' "\$@"
+SCRIPT
+		chmod 755 "$here/bin/$tool"
+	done
+	ln -sf "$(find "$erlang" -path '*/erts-*/bin/epmd')" "$here/bin/epmd"
+	;;
+*)
+	for f in "$root"/usr/bin/*; do
+		case ${f##*/} in
+		redis-* | valkey-*)
+			# redis-server and others are one program by several names.
+			real=$(readlink -f "$f")
+			! is_elf "$real" || through "$real" "$here/bin/${f##*/}"
+			;;
+		esac
+	done
+	;;
+esac
+# What does not run here (another processor's, say) is found now. RabbitMQ has
+# no harmless question to ask its script, so ask its Erlang.
+case $program in
+rabbitmq-server) set -- "$erlang/bin/erl" -noshell -boot no_dot_erlang -eval 'halt().' ;;
+*) set -- "$here/bin/$program" --version ;;
+esac
+"$@" </dev/null >/dev/null || { say "$name doesn't run here"; exit 1; }
+echo "$here" >"$here/done"
+answer
