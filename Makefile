@@ -23,7 +23,7 @@ C_TESTS := queue lent match spool
 all: $(MODULE) ## Build the module (the default)
 
 help: ## Show this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
 
 # Go decides what is out of date. The server refuses a file without an x bit.
 $(MODULE): FORCE
@@ -85,6 +85,13 @@ MINUTES ?= 10
 SEED ?= 0
 soak: $(MODULE) ## Mixed load under random faults: MINUTES=10, SEED=0 (drawn)
 	$(GO) test -race -count=1 -v -timeout 24h ./test -run '^TestSoak$$' -soak $(MINUTES)m -seed $(SEED)
+
+.PHONY: test-api
+# These fetch Debian's packages of other servers, or of their sources, into
+# build/servers; they take long, and are no part of make test.
+test-api: ## Our declarations of the module API beside the servers' own
+	@sh test/install.sh redis-suite
+	sh test/api.sh
 
 clean: ## Remove what was built
 	rm -rf $(BUILD)

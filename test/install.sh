@@ -7,12 +7,14 @@
 #                     (Node with npm, Python with pika); what the tests of
 #                     packages and monitoring need (rpm, man page checkers,
 #                     Prometheus and its exporter)
+#   install.sh redis-suite
+#                    the same as run, Tcl and what unpacks source packages
 #
 # Go is only looked for. No service is started.
 set -eu
 
 usage() {
-	echo "usage: $0 run|test ..." >&2
+	echo "usage: $0 run|test|redis-suite ..." >&2
 	exit 2
 }
 
@@ -63,6 +65,10 @@ for what; do
 		have groff || need groff-base
 		have prometheus-redis-exporter || need prometheus-redis-exporter
 		have promtool || need prometheus
+		;;
+	redis-suite)
+		have tclsh || need tcl
+		have dpkg-source || need dpkg-dev
 		;;
 	*) usage ;;
 	esac
