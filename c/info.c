@@ -25,7 +25,7 @@ static void text_write(struct kea_text *t, const char *text, size_t len)
 		/* Exporters split lines at ':'. */
 		char c = text[i];
 
-		bytes[i] = c == ':' ? ';' : (c >= 0 && c < ' ') ? ' ' : c;
+		bytes[i] = c == ':' ? ';' : (unsigned char)c < ' ' ? ' ' : c;
 	}
 	memcpy(words, bytes, sizeof(words));
 	/* A reader that sees an odd or a changed version tries again; release
