@@ -143,6 +143,7 @@ func TestUnloadStoresWhatIsUndelivered(t *testing.T) {
 	r, p := proxied(t, options{events: "$"})
 	r.do("SET", "first", "v")
 	r.arrives([]string{"0\nset\nfirst"})
+	r.until("events_confirmed", is("1"))
 	p.Cut()
 	r.sets("k", 300)
 	r.do("MODULE", "UNLOAD", "key_evt_amqp")
