@@ -86,12 +86,16 @@ SEED ?= 0
 soak: $(MODULE) ## Mixed load under random faults: MINUTES=10, SEED=0 (drawn)
 	$(GO) test -race -count=1 -v -timeout 24h ./test -run '^TestSoak$$' -soak $(MINUTES)m -seed $(SEED)
 
-.PHONY: test-api
 # These fetch Debian's packages of other servers, or of their sources, into
 # build/servers; they take long, and are no part of make test.
+.PHONY: test-api test-arm64
 test-api: ## Our declarations of the module API beside the servers' own
 	@sh test/install.sh redis-suite
 	sh test/api.sh
+
+test-arm64: ## Build for arm64, and test that under qemu
+	@sh test/install.sh arm64
+	sh test/arm64.sh
 
 clean: ## Remove what was built
 	rm -rf $(BUILD)

@@ -3,7 +3,7 @@
 # unpacks it into a folder, with its own C library and loader. Nothing is
 # installed, and root is not needed. Prints the path of the program to run.
 #
-#   fetch-server.sh NAME FOLDER
+#   fetch-server.sh NAME FOLDER [ARCHITECTURE]
 #
 #   redis7     Redis 7.0         Debian 12
 #   valkey80   Valkey 8.0        Debian 12, backports
@@ -14,7 +14,8 @@
 #   redis7-source, redis8-source, valkey81-source
 #              the source package, with Debian's patches; prints its folder
 #
-# FOLDER/NAME/bin then holds the server and the tools beside it (redis-cli,
+# FOLDER/NAME (with -ARCHITECTURE when given, arm64 say: its programs are run by
+# qemu) /bin then holds the server and the tools beside it (redis-cli,
 # redis-benchmark, …; rabbitmqctl, epmd). A second call fetches nothing. The
 # Debian mirror is the one that this machine's apt uses, or $KEA_DEBIAN_MIRROR.
 set -eu
@@ -24,11 +25,11 @@ usage() {
 	exit 2
 }
 
-[ $# = 2 ] || usage
-name=$1
+[ $# = 2 ] || [ $# = 3 ] || usage
+name=$1 arch=${3:-}
 mkdir -p "$2"
 folder=$(cd "$2" && pwd)
-here=$folder/$name
+here=$folder/$name${arch:+-$arch}
 
 release= package= program=
 case $name in
@@ -46,7 +47,7 @@ esac
 
 # Callers may come at once.
 if command -v flock >/dev/null && [ -z "${KEA_FETCH_LOCKED:-}" ]; then
-	KEA_FETCH_LOCKED=1 exec flock "$folder/.lock" sh "$0" "$name" "$folder"
+	KEA_FETCH_LOCKED=1 exec flock "$folder/.lock" sh "$0" "$name" "$folder" ${arch:+"$arch"}
 fi
 
 answer() {
@@ -71,7 +72,7 @@ mirror=${KEA_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(ORIGIN) $(CODENAM
 
 # An apt of our own: its lists, its cache, and an empty status, so that it
 # finds every library down to the C library missing and fetches it.
-apt=$folder/apt-$release
+apt=$folder/apt-$release${arch:+-$arch}
 base=${release%-backports}
 mkdir -p "$apt/lists/partial" "$apt/archives/partial"
 : >"$apt/status"
@@ -101,6 +102,7 @@ APT::Sandbox::User "$(id -un)";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 #clear APT::Update::Pre-Invoke;
+${arch:+APT::Architecture "$arch"; APT::Architectures { "$arch"; \};}
 CONF
 private_apt() {
 	APT_CONFIG=$apt/apt.conf apt-get -qq "$@"
@@ -129,9 +131,9 @@ mkdir -p "$root" "$here/bin"
 # The cache serves several servers: ask which packages are this one's.
 private_apt --simulate --yes -t "$release" install "$package" |
 	sed -n 's/^Inst \([^ ]*\) (\([^ ]*\) .*\[\([a-z0-9]*\)\]).*/\1 \2 \3/p' |
-	while read -r p version arch; do
+	while read -r p version for; do
 		# apt writes an epoch's colon as %3a.
-		deb=$apt/archives/${p}_$(printf %s "$version" | sed 's/:/%3a/g')_$arch.deb
+		deb=$apt/archives/${p}_$(printf %s "$version" | sed 's/:/%3a/g')_$for.deb
 		dpkg-deb --extract "$deb" "$root"
 	done
 
@@ -140,12 +142,23 @@ loader=$(find "$root" -name 'ld-linux*.so.*' ! -type d | head -n 1)
 libraries=$(find "$root"/lib* "$root"/usr/lib* -maxdepth 2 -name '*.so.*' ! -type d -printf '%h\n' 2>/dev/null |
 	sort -u | paste -sd:)
 
+# The emulator, when the programs are another processor's.
+emulator=
+if [ -n "$arch" ] && [ "$arch" != "$(dpkg --print-architecture)" ]; then
+	case $arch in
+	arm64) machine=aarch64 ;;
+	*) machine=$arch ;;
+	esac
+	emulator=$(command -v "qemu-$machine-static" || command -v "qemu-$machine") ||
+		{ say "qemu-$machine is missing (package qemu-user-static)"; exit 1; }
+fi
+
 # through writes a script that runs a program with its own loader. exec keeps
 # the process id, and --argv0 lets the program start itself again.
 through() { # program script
 	cat >"$2.new" <<SCRIPT
 #!/bin/sh
-exec '$loader' --argv0 "\$0" --library-path '$libraries' '$1' "\$@"
+exec ${emulator:+'$emulator'} '$loader' --argv0 "\$0" --library-path '$libraries' '$1' "\$@"
 SCRIPT
 	chmod 755 "$2.new"
 	mv "$2.new" "$2"
