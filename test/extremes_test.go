@@ -54,28 +54,6 @@ func TestTheListIsEvicted(t *testing.T) {
 	r.balanced(0, 1000)
 }
 
-func TestCrashReportHasOurSection(t *testing.T) {
-	// The memory test at a report's end rewrites all memory while Go's threads
-	// run, and does not survive that: see docs/operations.md.
-	r := start(t, options{events: "$", config: []string{"crash-memcheck-enabled no"}})
-	r.do("SET", "k", "v")
-	r.arrives([]string{"0\nset\nk"})
-	_ = r.Do(ctx, "DEBUG", "SEGFAULT").Err()
-	eventually(t, func() error {
-		if r.Alive() == nil {
-			return fmt.Errorf("the server is alive")
-		}
-		return nil
-	})
-	log := r.Log()
-	for _, want := range []string{"BUG REPORT START", "key_evt_amqp_state:connected", "BUG REPORT END"} {
-		if !strings.Contains(log, want) {
-			t.Errorf("the crash report has no %q", want)
-		}
-	}
-	r.crashed = true
-}
-
 func TestBackgroundSavesUnderLoad(t *testing.T) {
 	r := start(t, options{events: "$", config: []string{"appendonly yes"}})
 	for i := range 5 {

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -49,7 +50,7 @@ func TestAFullListSurvivesARestart(t *testing.T) {
 func replicated(t *testing.T, o options) (master, replica *rig, mend func() error) {
 	t.Helper()
 	master, p := proxied(t, o)
-	replica = prepare(t, options{noLoad: true, silent: true})
+	replica = prepare(t, options{noLoad: true, silent: true, config: slices.Clone(o.config)})
 	args := o
 	args.port = p.Port
 	replica.name = master.name
