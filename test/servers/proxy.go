@@ -1,24 +1,34 @@
 package servers
 
 import (
-	"io"
 	"net"
 	"strconv"
 	"sync"
 )
 
-// Proxy stands between a client and a server of 127.0.0.1, to be cut. (Not
-// toxiproxy: v2.5.0 leaves goroutines behind when busy connections are cut, and
-// its black hole discards bytes.)
+// Proxy stands between a client and a server of 127.0.0.1, to be cut, or to
+// become a black hole. (Not toxiproxy: v2.5.0 leaves goroutines behind when busy
+// connections are cut, and its black hole discards bytes.)
 type Proxy struct {
 	Port     int
 	upstream string
 
 	mu       sync.Mutex
+	changed  *sync.Cond // held or listener
+	held     [directions]bool
 	listener net.Listener
 	conns    map[net.Conn]bool
 	work     sync.WaitGroup
 }
+
+// Direction is one way through a proxy.
+type Direction int
+
+const (
+	ToServer Direction = iota
+	ToClient
+	directions
+)
 
 // NewProxy starts a proxy to an address.
 func NewProxy(upstream string) (*Proxy, error) {
@@ -27,6 +37,7 @@ func NewProxy(upstream string) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{Port: port, upstream: upstream, conns: map[net.Conn]bool{}}
+	p.changed = sync.NewCond(&p.mu)
 	return p, p.Mend()
 }
 
@@ -61,12 +72,66 @@ func (p *Proxy) Cut() {
 	for c := range p.conns {
 		c.Close()
 	}
+	p.changed.Broadcast()
 	p.mu.Unlock()
 	p.work.Wait()
 }
 
-// hold remembers a connection for Cut; false: it was cut meanwhile.
-func (p *Proxy) hold(c net.Conn, l net.Listener) bool {
+// Hold makes the proxy a black hole in some directions, in all when none is
+// given: connections stay, new ones are accepted, and nothing comes through, not
+// even the news that one end has closed. Bytes are held until Release; a sender
+// soon finds its buffers full, as when nobody acknowledges.
+func (p *Proxy) Hold(ways ...Direction) {
+	if len(ways) == 0 {
+		ways = []Direction{ToServer, ToClient}
+	}
+	p.mu.Lock()
+	for _, way := range ways {
+		p.held[way] = true
+	}
+	p.mu.Unlock()
+}
+
+// Release lets through what was held, and all that follows.
+func (p *Proxy) Release() {
+	p.mu.Lock()
+	p.held = [directions]bool{}
+	p.changed.Broadcast()
+	p.mu.Unlock()
+}
+
+// pass waits until a direction is open; false: the proxy was cut.
+func (p *Proxy) pass(way Direction, l net.Listener) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.held[way] && p.listener == l {
+		p.changed.Wait()
+	}
+	return p.listener == l
+}
+
+// copy forwards one direction, its end too.
+func (p *Proxy) copy(to, from net.Conn, way Direction, l net.Listener) {
+	defer to.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if !p.pass(way, l) {
+			return
+		}
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// track remembers a connection for Cut; false: it was cut meanwhile.
+func (p *Proxy) track(c net.Conn, l net.Listener) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.listener != l {
@@ -90,16 +155,14 @@ func (p *Proxy) serve(client net.Conn, l net.Listener) {
 		return
 	}
 	defer p.drop(server)
-	if !p.hold(client, l) || !p.hold(server, l) {
+	if !p.track(client, l) || !p.track(server, l) {
 		return
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = io.Copy(server, client)
-		server.Close()
+		p.copy(server, client, ToServer, l)
 	}()
-	_, _ = io.Copy(client, server)
-	client.Close()
+	p.copy(client, server, ToClient, l)
 	<-done
 }
