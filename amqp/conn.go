@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// conn is what the library gets as its network connection. It cures three
-// faults of v1.16.0: a write that blocks keeps the library from closing the
-// connection when reads time out; while it blocks the library stops renewing
-// the read deadline, so that a live connection under a memory alarm is torn
-// down; and silence right after the handshake is never noticed, for no deadline
-// is armed yet. So conn keeps its own read deadline and closes the socket itself
-// when a read fails.
+// conn is a link's network connection. It cures three faults of the library's
+// v1.16.0: a write that blocks keeps the library from closing the connection
+// when reads time out; while it blocks the library stops renewing the read
+// deadline, so that a live connection under a memory alarm is torn down; and
+// silence right after the handshake is never noticed, for no deadline is armed
+// yet. So conn keeps its own read deadline and closes the socket itself when a
+// read fails.
 //
 // It also gathers writes while it is corked: the library makes one for each
 // message.
@@ -33,6 +33,11 @@ type conn struct {
 	mu     sync.Mutex // the library's heartbeats are written by a goroutine of its own
 	corked bool
 	buf    []byte
+}
+
+// listen arms the read deadline: one and a half heartbeats.
+func (c *conn) listen(heartbeat time.Duration) {
+	c.silence.Store(int64(heartbeat + heartbeat/2))
 }
 
 func newConn(wire, socket net.Conn) *conn {
@@ -78,10 +83,6 @@ func (c *conn) Close() error {
 	}
 	return c.socket.Close()
 }
-
-// abort ends the connection from another goroutine: nothing else ends a write to
-// a peer that reads no more and still speaks.
-func (c *conn) abort() { c.socket.Close() }
 
 // verdictTimeout is for bytes that are here already.
 const verdictTimeout = 100 * time.Millisecond

@@ -34,7 +34,7 @@ type Publisher struct {
 	closers    []func()  // waiting for Disconnect to be done
 	closeBy    time.Time // Disconnect's bound
 	cancelDial context.CancelFunc
-	live       *conn // the session's, to be cut when it must end
+	live       *session // the one that is served
 
 	// The goroutine's own.
 	now      Change
@@ -64,12 +64,16 @@ func (p *Publisher) Start() { go p.run() }
 // broker does. What is unsettled has been given back when it returns.
 func (p *Publisher) Stop() {
 	close(p.stop)
-	var live *conn
-	p.change(func() { live = p.live })
-	if live != nil {
-		defer time.AfterFunc(stopTimeout, live.abort).Stop()
-	}
+	p.change(func() { p.hurryLocked(time.Now().Add(stopTimeout)) })
 	<-p.done
+}
+
+// hurryLocked bounds a write that may be under way, and blocked: a broker under
+// an alarm reads nothing.
+func (p *Publisher) hurryLocked(t time.Time) {
+	if p.live != nil {
+		p.live.link.hurry(t)
+	}
 }
 
 // change alters what mu guards, ends a dial that is under way, and tells run.
@@ -97,6 +101,9 @@ func (p *Publisher) Configure(cfg Config) {
 // round's error; the publisher goes on trying. Does not block.
 func (p *Publisher) Connect(done func(error)) {
 	p.change(func() {
+		if !p.enabled {
+			p.hurryLocked(time.Time{})
+		}
 		p.enabled, p.asked = true, true
 		p.waiters = append(p.waiters, done)
 	})
@@ -108,15 +115,8 @@ func (p *Publisher) Disconnect(timeout time.Duration, done func()) {
 	p.change(func() {
 		p.enabled, p.asked = false, false
 		p.closeBy = time.Now().Add(timeout)
+		p.hurryLocked(p.closeBy)
 		p.closers = append(p.closers, done)
-		live := p.live
-		time.AfterFunc(timeout, func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if live != nil && p.live == live && !p.enabled {
-				live.abort()
-			}
-		})
 	})
 }
 
@@ -139,12 +139,6 @@ func (p *Publisher) stopped() bool {
 	default:
 		return false
 	}
-}
-
-func (p *Publisher) hold(live *conn) {
-	p.mu.Lock()
-	p.live = live
-	p.mu.Unlock()
 }
 
 // answer tells all who wait in Connect.
@@ -249,8 +243,8 @@ func (p *Publisher) round() {
 		return
 	}
 	p.wanted = true
-	link, err := p.connect()
-	if link == nil {
+	s, err := p.connect()
+	if s == nil {
 		if err != nil {
 			p.giveBack()
 			p.backoff(Change{State: Backoff, Host: p.now.Host, Port: p.now.Port, Err: err})
@@ -258,21 +252,26 @@ func (p *Publisher) round() {
 		return // else the settings changed meanwhile: again, at once
 	}
 	p.counters.Connects++
-	p.enter(Change{State: Connected, Host: link.host.Name, Port: link.host.Port})
+	p.enter(Change{State: Connected, Host: s.host.Name, Port: s.host.Port})
 	p.answer(nil)
-	p.hold(link.raw)
-	s := &session{p: p, link: link, limit: link.cfg.window()}
+	p.setLive(s)
 	err = s.serve()
-	link.close()
-	p.hold(nil)
-	s.lastConfirms()
+	p.setLive(nil)
+	s.link.close()
+	s.lastAnswers()
 	p.giveBack()
 	p.show()
 	if err == nil || p.stopped() || !p.isEnabled() {
 		return // renewed, disabled or stopped
 	}
 	p.judge(err, s)
-	p.backoff(Change{State: Backoff, Host: link.host.Name, Port: link.host.Port, Err: err})
+	p.backoff(Change{State: Backoff, Host: s.host.Name, Port: s.host.Port, Err: err})
+}
+
+func (p *Publisher) setLive(s *session) {
+	p.mu.Lock()
+	p.live = s
+	p.mu.Unlock()
 }
 
 // judge looks for a message that the broker can't take: first all in flight are
@@ -332,9 +331,9 @@ func (p *Publisher) nextDelay() time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// connect tries each host once. Without a link and without an error the
+// connect tries each host once. Without a session and without an error the
 // settings have changed, or the publisher ends.
-func (p *Publisher) connect() (*link, error) {
+func (p *Publisher) connect() (*session, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	p.mu.Lock()
@@ -354,7 +353,7 @@ func (p *Publisher) connect() (*link, error) {
 		p.enter(Change{State: Connecting, Host: host.Name, Port: host.Port})
 		l, err := dial(ctx, cfg, host)
 		if err == nil {
-			return l, nil
+			return &session{p: p, link: l, host: host, cfg: cfg, limit: cfg.window()}, nil
 		}
 		if ctx.Err() != nil {
 			return nil, nil

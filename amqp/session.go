@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	lib "github.com/rabbitmq/amqp091-go"
 )
 
 // batch is how many messages are gathered into one write at the most.
@@ -19,12 +17,15 @@ const confirmTimeout = 30 * time.Second
 // session is one connection's life, on the publisher's goroutine.
 type session struct {
 	p    *Publisher
-	link *link
+	link link
+	host Host
+	cfg  *Config // that the link was made by
 
 	// flight is what was sent and not settled, oldest first. Confirms come in
 	// order, so the first resolved of them have their answer.
 	flight   []sent
 	resolved int
+	skips    int    // in flight, of those that are passed over
 	tag      uint64 // of the last confirm
 	returned map[string]string
 
@@ -33,6 +34,7 @@ type session struct {
 	badAt      int
 	blocked    bool
 	pace       pace
+	timer      *time.Timer
 	heard      time.Time // last confirm, or when flight was last empty
 	alone      string    // id of the only message in flight, while sending one by one
 	unresolved int       // at the end
@@ -55,7 +57,7 @@ func (s *session) serve() error {
 		if p.stopped() || !enabled && s.drained() {
 			return nil
 		}
-		if enabled && !s.link.cfg.sameLink(cfg) {
+		if enabled && !s.cfg.sameLink(cfg) {
 			return nil
 		}
 		if enabled {
@@ -89,7 +91,7 @@ func (s *session) serve() error {
 		if mayRead {
 			linger = s.pace.count(time.Now(), s.limited())
 		}
-		s.link.raw.gather.Store(int64(linger))
+		s.link.gather(linger)
 		if linger > 0 {
 			if err := s.gather(linger); err != nil {
 				return err
@@ -123,17 +125,17 @@ func (s *session) send(cfg *Config) (n int, err error) {
 	if len(s.flight) >= limit {
 		return 0, nil
 	}
-	s.link.raw.cork()
 	var m Message
 	for n < batch && len(s.flight) < limit && s.p.next(&m) {
 		n++
 		if err := s.publish(cfg, &m); err != nil {
-			_ = s.link.raw.uncork()
 			return n, s.link.lost(err)
 		}
 	}
-	if err := s.link.raw.uncork(); err != nil {
-		return n, s.link.lost(err)
+	if n > 0 {
+		if err := s.link.flush(); err != nil {
+			return n, s.link.lost(err)
+		}
 	}
 	return n, nil
 }
@@ -154,23 +156,9 @@ func (s *session) publish(cfg *Config, m *Message) error {
 	if s.p.oneByOne > 0 {
 		s.alone = strings.Clone(m.ID)
 	}
-	contentType := m.ContentType
-	if contentType == "" {
-		contentType = "text/plain"
-	}
 	s.p.counters.Published++
 	s.p.counters.Inflight++
-	_, err := s.link.ch.PublishWithDeferredConfirm(cfg.Exchange, m.RoutingKey, cfg.Mandatory, false, lib.Publishing{
-		MessageId:    m.ID,
-		Timestamp:    m.Time,
-		Type:         m.Type,
-		AppId:        "key_evt_amqp",
-		ContentType:  contentType,
-		DeliveryMode: cfg.DeliveryMode,
-		Headers:      lib.Table(m.Headers),
-		Body:         m.Body,
-	})
-	return err
+	return s.link.publish(cfg, m)
 }
 
 // impossible tells why a message can't be sent whatever we do.
@@ -179,6 +167,9 @@ func (s *session) impossible(m *Message) error {
 		return errors.New("the broker does not take it, it is too large")
 	}
 	// The library closes the connection for these.
+	if max(len(m.RoutingKey), len(m.ID), len(m.Type)) <= 255 {
+		return nil
+	}
 	for name, text := range map[string]string{"routing key": m.RoutingKey, "message id": m.ID, "type": m.Type} {
 		if len(text) > 255 {
 			return fmt.Errorf("its %s has %d bytes, AMQP allows 255", name, len(text))
@@ -187,45 +178,58 @@ func (s *session) impossible(m *Message) error {
 	return nil
 }
 
-// collect takes in all confirms that are here.
+// collect takes in all that the broker has said.
 func (s *session) collect() (n int, err error) {
-	for {
-		select {
-		case c, ok := <-s.link.confirms:
-			if !ok {
-				return n, s.link.lost(nil)
-			}
-			if err := s.confirm(c); err != nil {
-				return n, err
-			}
-			n++
-			continue
-		default:
-		}
-		break
+	if n, err = s.take(s.link.hear()); err != nil {
+		return n, err
 	}
-	return n + s.settle(), nil
+	return n + s.settle(), s.link.ended()
 }
 
-// confirm takes in one confirm, the returns that came before it first: a
-// message that no queue took is returned, and then acknowledged.
-func (s *session) confirm(c lib.Confirmation) error {
-	s.takeReturns()
-	if s.tag++; c.DeliveryTag != s.tag {
-		return fmt.Errorf("confirm %d came where %d was due", c.DeliveryTag, s.tag)
+// take takes in news, the returns first: a message that no queue took is
+// returned, and then acknowledged.
+func (s *session) take(news *news) (n int, err error) {
+	for i := range news.returns {
+		s.takeReturn(&news.returns[i])
 	}
+	rejected := news.rejected
+	for s.tag < news.answered {
+		s.tag++
+		nack := len(rejected) > 0 && rejected[0] == s.tag
+		if nack {
+			rejected = rejected[1:]
+		}
+		if err := s.confirm(nack); err != nil {
+			return n, err
+		}
+		n++
+	}
+	if n > 0 {
+		s.heard = time.Now()
+	}
+	if news.alarm != nil {
+		s.block(news.alarm)
+		n++
+	}
+	return n, nil
+}
+
+// confirm takes in the answer to the next message.
+func (s *session) confirm(nack bool) error {
 	s.skip()
 	if s.resolved == len(s.flight) {
 		return errors.New("a confirm came for nothing in flight")
 	}
-	s.heard = time.Now()
 	s.p.counters.Inflight--
 	if s.p.oneByOne > 0 {
 		s.p.oneByOne--
 	}
-	text, back := s.returned[s.flight[s.resolved].id]
+	text, back := "", false
+	if len(s.returned) > 0 {
+		text, back = s.returned[s.flight[s.resolved].id]
+	}
 	switch {
-	case !c.Ack:
+	case nack:
 		s.p.counters.Nacked++
 		s.fail(errors.New("the broker rejects messages (nack): a queue is full, or failing"))
 	case back:
@@ -236,7 +240,7 @@ func (s *session) confirm(c lib.Confirmation) error {
 		s.p.counters.Confirmed++
 		s.p.delay = minDelay
 		if s.bad == nil {
-			s.limit = s.link.cfg.window()
+			s.limit = s.cfg.window()
 		}
 	}
 	s.resolved++
@@ -272,26 +276,11 @@ func (s *session) settle() int {
 	return n
 }
 
-func (s *session) takeReturns() {
-	for {
-		select {
-		case r, ok := <-s.link.returns:
-			if !ok {
-				return
-			}
-			s.takeReturn(r)
-			continue
-		default:
-		}
-		return
-	}
-}
-
-func (s *session) takeReturn(r lib.Return) {
+func (s *session) takeReturn(r *bounce) {
 	if s.returned == nil {
 		s.returned = map[string]string{}
 	}
-	s.returned[r.MessageId] = fmt.Sprintf("%s: exchange %q, routing key %q", r.ReplyText, r.Exchange, r.RoutingKey)
+	s.returned[r.id] = fmt.Sprintf("%s: exchange %q, routing key %q", r.text, r.exchange, r.routingKey)
 }
 
 // retreat goes back to the first message that was not delivered: wait, then
@@ -302,89 +291,58 @@ func (s *session) retreat() (done bool, err error) {
 	p.giveBack()
 	s.flight, s.resolved, s.bad, s.limit = nil, 0, nil, 1
 	clear(s.returned)
-	p.enter(Change{State: Backoff, Host: s.link.host.Name, Port: s.link.host.Port, Err: why})
+	p.enter(Change{State: Backoff, Host: s.host.Name, Port: s.host.Port, Err: why})
 	p.show()
 	timer := time.NewTimer(p.nextDelay())
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-p.kick:
-	case <-p.stop:
-	case <-s.link.connClosed:
-		return true, s.link.lost(why)
-	case <-s.link.chClosed:
-		return true, s.link.lost(why)
+	for w := (waits{kick: p.kick, stop: p.stop, timer: timer.C}); s.link.wait(&w) == heard; {
+		if s.link.ended() != nil {
+			return true, s.link.lost(why)
+		}
 	}
 	s.heard = time.Now()
-	p.enter(Change{State: Connected, Host: s.link.host.Name, Port: s.link.host.Port, Resumed: true})
+	p.enter(Change{State: Connected, Host: s.host.Name, Port: s.host.Port, Resumed: true})
 	return false, nil
 }
 
-// gather lets messages and confirms come together for a while.
+// gather lets messages and answers come together for a while.
 func (s *session) gather(linger time.Duration) error {
-	timer := time.NewTimer(linger)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		if len(s.flight) > 0 && !time.Now().Before(s.silentAt()) {
-			return errSilent
-		}
-	case b, ok := <-s.link.blocked:
-		if ok {
-			s.block(b)
-		}
-	case e := <-s.link.connClosed:
-		return s.ended(e)
-	case e := <-s.link.chClosed:
-		return s.ended(e)
-	case <-s.p.kick:
-	case <-s.p.stop:
-	}
-	return nil
+	return s.waitFor(&waits{quiet: true}, time.Now().Add(linger))
 }
 
 // wait waits until something happens. idle: the source may be waited for.
 func (s *session) wait(idle bool) error {
-	var wake <-chan struct{}
+	var w waits
 	if idle {
 		if !s.p.src.Sleep() {
 			return nil
 		}
-		wake = s.p.src.Wake()
+		w.wake = s.p.src.Wake()
 	}
-	var timer <-chan time.Time
-	if due := s.deadline(); !due.IsZero() {
-		t := time.NewTimer(time.Until(due))
-		defer t.Stop()
-		timer = t.C
+	return s.waitFor(&w, s.deadline())
+}
+
+// waitFor waits until something happens, or it is due; zero: never.
+func (s *session) waitFor(w *waits, due time.Time) error {
+	w.kick, w.stop = s.p.kick, s.p.stop
+	if !due.IsZero() {
+		if s.timer == nil {
+			s.timer = time.NewTimer(time.Until(due))
+		} else {
+			s.timer.Reset(time.Until(due))
+		}
+		defer s.timer.Stop()
+		w.timer = s.timer.C
 	}
-	select {
-	case c, ok := <-s.link.confirms:
-		if !ok {
-			return s.link.lost(nil)
-		}
-		return s.confirm(c)
-	case r, ok := <-s.link.returns:
-		if ok {
-			s.takeReturn(r)
-		}
-	case b, ok := <-s.link.blocked:
-		if ok {
-			s.block(b)
-		}
-	case e := <-s.link.connClosed:
-		return s.ended(e)
-	case e := <-s.link.chClosed:
-		return s.ended(e)
-	case <-wake:
-	case <-s.p.kick:
-	case <-s.p.stop:
-	case <-timer:
-		if s.p.isEnabled() && !time.Now().Before(s.silentAt()) {
-			return errSilent
-		}
+	if s.link.wait(w) == timeUp && s.p.isEnabled() && s.overdue() {
+		return errSilent
 	}
 	return nil
+}
+
+// overdue tells whether confirms are due for too long.
+func (s *session) overdue() bool {
+	return len(s.flight) > 0 && !s.blocked && !time.Now().Before(s.silentAt())
 }
 
 // deadline is when wait must end; zero: never.
@@ -401,40 +359,25 @@ func (s *session) deadline() time.Time {
 }
 
 func (s *session) silentAt() time.Time {
-	return s.heard.Add(max(confirmTimeout, 2*s.link.conn.Config.Heartbeat))
+	return s.heard.Add(max(confirmTimeout, 2*s.link.heartbeat()))
 }
 
-func (s *session) block(b lib.Blocking) {
-	s.blocked = b.Active
+func (s *session) block(a *alarm) {
+	s.blocked = a.on
 	s.heard = time.Now()
-	c := Change{State: Connected, Host: s.link.host.Name, Port: s.link.host.Port}
-	if b.Active {
-		c.State, c.Err = Blocked, errors.New(b.Reason)
+	c := Change{State: Connected, Host: s.host.Name, Port: s.host.Port}
+	if a.on {
+		c.State, c.Err = Blocked, errors.New(a.reason)
 	}
 	s.p.enter(c)
 }
 
-// ended is the reason of a close that was heard of.
-func (s *session) ended(e *lib.Error) error {
-	if e == nil {
-		return s.link.lost(nil)
-	}
-	return &closedError{e}
-}
-
-// lastConfirms takes in what the broker still said before the session ended:
+// lastAnswers takes in what the broker still said before the session ended:
 // that many fewer duplicates.
-func (s *session) lastConfirms() {
-	for {
-		select {
-		case c, ok := <-s.link.confirms:
-			if ok && s.confirm(c) == nil {
-				continue
-			}
-		case <-time.After(20 * time.Millisecond):
-		}
-		break
-	}
+func (s *session) lastAnswers() {
+	news := s.link.hear()
+	news.alarm = nil
+	_, _ = s.take(news)
 	s.settle()
 	s.unresolved = len(s.flight)
 }

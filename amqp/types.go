@@ -3,7 +3,7 @@ package amqp
 import (
 	"crypto/tls"
 	"errors"
-	"reflect"
+	"slices"
 	"time"
 )
 
@@ -18,6 +18,17 @@ type Message struct {
 	Headers     map[string]any
 	Body        []byte
 }
+
+// contentType is the message's, or the default.
+func (m *Message) contentType() string {
+	if m.ContentType == "" {
+		return "text/plain"
+	}
+	return m.ContentType
+}
+
+// appID is the app_id of all messages, and the product's name.
+const appID = "key_evt_amqp"
 
 // Source is the queue that the publisher reads. Its methods are called by the
 // publisher's goroutine only; the channel may be signalled from anywhere.
@@ -118,7 +129,10 @@ type Config struct {
 
 // sameLink tells whether a live connection made by c serves d as well.
 func (c *Config) sameLink(d *Config) bool {
-	return reflect.DeepEqual(c.Hosts, d.Hosts) && c.Username == d.Username && c.External == d.External &&
+	if c == d {
+		return true
+	}
+	return slices.Equal(c.Hosts, d.Hosts) && c.Username == d.Username && c.External == d.External &&
 		c.Vhost == d.Vhost && c.Heartbeat == d.Heartbeat && c.Exchange == d.Exchange &&
 		c.ConnectionName == d.ConnectionName && c.MaxInflight == d.MaxInflight && c.Identity == d.Identity
 }

@@ -1,0 +1,265 @@
+package amqp
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	lib "github.com/rabbitmq/amqp091-go"
+)
+
+// library is a link over amqp091-go.
+type library struct {
+	raw  *conn
+	conn *lib.Connection
+	ch   *lib.Channel
+
+	confirms   chan lib.Confirmation
+	returns    chan lib.Return
+	blocked    chan lib.Blocking
+	connClosed chan *lib.Error
+	chClosed   chan *lib.Error
+
+	in, out news // out was handed over, in comes next
+	err     error
+}
+
+// openLibrary does AMQP's handshakes.
+func openLibrary(raw *conn, cfg *Config, password string) (link, error) {
+	sasl := []lib.Authentication{&lib.PlainAuth{Username: cfg.Username, Password: password}}
+	if cfg.External {
+		sasl = []lib.Authentication{&lib.ExternalAuth{}}
+	}
+	l := &library{raw: raw}
+	var err error
+	l.conn, err = lib.Open(raw, lib.Config{
+		SASL:      sasl,
+		Vhost:     cfg.Vhost,
+		Heartbeat: cfg.Heartbeat,
+		Locale:    "en_US",
+		Properties: lib.Table{
+			"connection_name": cfg.ConnectionName,
+			"product":         appID,
+		},
+	})
+	if errors.Is(err, lib.ErrCredentials) {
+		return nil, credentialsRefused(cfg)
+	}
+	if err != nil {
+		return nil, reason(err)
+	}
+	raw.listen(l.heartbeat())
+	if l.ch, err = l.conn.Channel(); err != nil {
+		return nil, reason(err)
+	}
+	if cfg.Exchange != "" {
+		if err = l.checkExchange(cfg.Exchange); err != nil {
+			return nil, err
+		}
+	}
+	window := cfg.window()
+	l.confirms = l.ch.NotifyPublish(make(chan lib.Confirmation, window))
+	l.returns = l.ch.NotifyReturn(make(chan lib.Return, window))
+	l.blocked = l.conn.NotifyBlocked(make(chan lib.Blocking, 16))
+	l.connClosed = l.conn.NotifyClose(make(chan *lib.Error, 1))
+	l.chClosed = l.ch.NotifyClose(make(chan *lib.Error, 1))
+	if err := l.ch.Confirm(false); err != nil {
+		return nil, reason(err)
+	}
+	return l, nil
+}
+
+// checkExchange finds out that an exchange is missing before anything is sent.
+// A user without the right to look may still have the one to publish.
+func (l *library) checkExchange(name string) error {
+	err := l.ch.ExchangeDeclarePassive(name, lib.ExchangeDirect, true, false, false, false, nil)
+	var answer *lib.Error
+	if err == nil || !errors.As(err, &answer) {
+		return err
+	}
+	if answer.Code != lib.AccessRefused {
+		return reason(err)
+	}
+	l.ch, err = l.conn.Channel()
+	return reason(err)
+}
+
+func (l *library) publish(cfg *Config, m *Message) error {
+	l.raw.cork()
+	_, err := l.ch.PublishWithDeferredConfirm(cfg.Exchange, m.RoutingKey, cfg.Mandatory, false, lib.Publishing{
+		MessageId:    m.ID,
+		Timestamp:    m.Time,
+		Type:         m.Type,
+		AppId:        appID,
+		ContentType:  m.contentType(),
+		DeliveryMode: cfg.DeliveryMode,
+		Headers:      lib.Table(m.Headers),
+		Body:         m.Body,
+	})
+	return err
+}
+
+func (l *library) flush() error { return l.raw.uncork() }
+
+func (l *library) hear() *news {
+	l.drain()
+	l.in, l.out = l.out, l.in
+	l.in.forget()
+	l.in.answered = l.out.answered
+	return &l.out
+}
+
+// drain takes in what is here. Returns last: those of the confirms that were
+// taken are here by then.
+func (l *library) drain() {
+	for {
+		select {
+		case c, ok := <-l.confirms:
+			if !ok {
+				_ = l.lost(nil)
+				break
+			}
+			l.confirm(c)
+			continue
+		default:
+		}
+		break
+	}
+	for {
+		select {
+		case r, ok := <-l.returns:
+			if !ok {
+				return
+			}
+			l.returned(r)
+			continue
+		case b, ok := <-l.blocked:
+			if !ok {
+				return
+			}
+			l.block(b)
+			continue
+		default:
+		}
+		return
+	}
+}
+
+// confirm takes in one confirm; the library hands them over in order.
+func (l *library) confirm(c lib.Confirmation) {
+	if l.in.answered++; c.DeliveryTag != l.in.answered {
+		l.in.answered--
+		if l.err == nil {
+			l.err = fmt.Errorf("confirm %d came where %d was due", c.DeliveryTag, l.in.answered+1)
+		}
+		return
+	}
+	if !c.Ack {
+		l.in.rejected = append(l.in.rejected, c.DeliveryTag)
+	}
+}
+
+func (l *library) returned(r lib.Return) {
+	l.in.returns = append(l.in.returns, bounce{id: r.MessageId, text: r.ReplyText, exchange: r.Exchange, routingKey: r.RoutingKey})
+}
+
+func (l *library) block(b lib.Blocking) {
+	l.in.alarm = &alarm{on: b.Active, reason: b.Reason}
+}
+
+func (l *library) wait(w *waits) event {
+	confirms, returns := l.confirms, l.returns
+	if w.quiet {
+		confirms, returns = nil, nil
+	}
+	select {
+	case c, ok := <-confirms:
+		if !ok {
+			_ = l.lost(nil)
+			break
+		}
+		l.confirm(c)
+	case r, ok := <-returns:
+		if ok {
+			l.returned(r)
+			break
+		}
+		_ = l.lost(nil)
+	case b, ok := <-l.blocked:
+		if ok {
+			l.block(b)
+			break
+		}
+		_ = l.lost(nil)
+	case e := <-l.connClosed:
+		l.closed(e)
+	case e := <-l.chClosed:
+		l.closed(e)
+	case <-w.wake:
+		return woken
+	case <-w.kick:
+		return kicked
+	case <-w.stop:
+		return stopped
+	case <-w.timer:
+		return timeUp
+	}
+	return heard
+}
+
+// closed remembers the reason of a close that was heard of.
+func (l *library) closed(e *lib.Error) {
+	switch {
+	case l.err != nil:
+	case e == nil:
+		_ = l.lost(nil)
+	default:
+		l.err = &closedError{code: e.Code, text: e.Reason, byBroker: e.Server}
+	}
+}
+
+func (l *library) ended() error { return l.err }
+
+func (l *library) lost(err error) error {
+	for _, closed := range []chan *lib.Error{l.chClosed, l.connClosed} {
+		if l.err != nil {
+			break
+		}
+		select {
+		case e, ok := <-closed:
+			if ok && e != nil {
+				l.closed(e)
+			}
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if l.err == nil {
+		if l.err = err; err == nil {
+			l.err = errors.New("connection lost")
+		}
+	}
+	return l.err
+}
+
+func (l *library) heartbeat() time.Duration { return l.conn.Config.Heartbeat }
+
+func (l *library) gather(d time.Duration) { l.raw.gather.Store(int64(d)) }
+
+func (l *library) hurry(t time.Time) { _ = l.raw.SetWriteDeadline(t) }
+
+func (l *library) close() {
+	_ = l.conn.CloseDeadline(time.Now().Add(closeTimeout))
+	l.raw.Close()
+	// What the broker still said is that many fewer duplicates.
+	for {
+		select {
+		case c, ok := <-l.confirms:
+			if ok {
+				l.confirm(c)
+				continue
+			}
+		case <-time.After(20 * time.Millisecond):
+		}
+		return
+	}
+}
