@@ -1,6 +1,9 @@
 package amqp_test
 
 import (
+	"runtime"
+	"runtime/debug"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,7 +41,8 @@ func (s *endless) Sleep() bool           { return s.left == 0 }
 func (s *endless) Wake() <-chan struct{} { return nil }
 
 // BenchmarkPublish is a message's way from the source to its confirm, over a
-// connection to a real broker: its time, and its allocations.
+// connection to a real broker: its time, its allocations, and the CPU time of
+// the whole process.
 func BenchmarkPublish(b *testing.B) {
 	for _, kind := range []struct {
 		name string
@@ -49,22 +53,46 @@ func BenchmarkPublish(b *testing.B) {
 		{"transient, classic queue", 1, nil},
 		{"quorum queue", 2, lib.Table{"x-queue-type": "quorum"}},
 	} {
-		b.Run(kind.name, func(b *testing.B) {
-			if err := broker.Bind(b.Name(), "amq.direct", b.Name(), kind.args); err != nil {
-				b.Fatal(err)
-			}
-			s := &endless{left: b.N, want: b.N, done: make(chan struct{}), Message: amqp.Message{
-				ID: "0123456789abcdef-1", Time: time.Now(), Type: "set", RoutingKey: b.Name(), Body: []byte("0\nset\nkey:000000012345"),
-			}}
-			cfg := config(broker.Port)
-			cfg.DeliveryMode, cfg.MaxInflight = kind.mode, 2048
-			p := amqp.New(s, &states{}, cfg)
-			b.ReportAllocs()
-			b.ResetTimer()
-			p.Start()
-			<-s.done
-			b.StopTimer()
-			p.Stop()
-		})
+		for _, codec := range []amqp.Codec{amqp.Library, amqp.Own} {
+			b.Run(kind.name+", "+codec.String(), func(b *testing.B) { publish(b, codec, kind.mode, kind.args) })
+		}
 	}
+}
+
+func publish(b *testing.B, codec amqp.Codec, mode uint8, args lib.Table) {
+	// As the module has it.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	if err := broker.Bind(b.Name(), "amq.direct", b.Name(), args); err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		if err := broker.Delete(b.Name()); err != nil {
+			b.Error(err)
+		}
+	}()
+	s := &endless{left: b.N, want: b.N, done: make(chan struct{}), Message: amqp.Message{
+		ID: "0123456789abcdef-1", Time: time.Now(), Type: "set", RoutingKey: b.Name(), Body: []byte("0\nset\nkey:000000012345"),
+	}}
+	cfg := config(codec, broker.Port)
+	cfg.DeliveryMode, cfg.MaxInflight = mode, 2048
+	p := amqp.New(s, &states{}, cfg)
+	b.ReportAllocs()
+	before := cpu()
+	b.ResetTimer()
+	p.Start()
+	<-s.done
+	b.StopTimer()
+	b.ReportMetric(float64((cpu()-before).Nanoseconds())/float64(b.N)/1e3, "cpu-us/op")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	p.Stop()
+}
+
+// cpu is the process's, of all threads.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -18,7 +18,7 @@ import (
 // read fails.
 //
 // It also gathers writes while it is corked: the library makes one for each
-// message.
+// message, wire has gathered them already.
 type conn struct {
 	net.Conn
 	socket  net.Conn      // below TLS, or the same

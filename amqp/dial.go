@@ -57,7 +57,11 @@ func dial(ctx context.Context, cfg *Config, host Host) (l link, err error) {
 		stream = secure
 	}
 	raw := newConn(stream, tcp)
-	if l, err = openLibrary(raw, cfg, password); err != nil {
+	open := openLibrary
+	if cfg.Codec == Own {
+		open = openWire
+	}
+	if l, err = open(raw, cfg, password); err != nil {
 		raw.Close()
 		if refusal := raw.refusal(); refusal != nil {
 			err = reason(refusal)

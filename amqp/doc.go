@@ -18,7 +18,8 @@
 // one by one: it is passed over and counted; unknown, the link was lost first:
 // sent again, so consumers must tolerate duplicates.
 //
-// What speaks AMQP is behind an interface, link: amqp091-go. The library's own recovery is
+// What speaks AMQP is behind an interface, link: amqp091-go, or a codec of our
+// own that allocates nothing for a message (wire). The library's own recovery is
 // not used (it loses unconfirmed messages without a word), nor its read
 // deadlines (see conn).
 package amqp

@@ -3,6 +3,8 @@ package amqp
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"time"
 )
@@ -12,7 +14,7 @@ import (
 // in bulk. Its methods are called by the publisher's goroutine, hurry by
 // anyone.
 //
-// There is one, library, over amqp091-go.
+// There are two: library, over amqp091-go, and wire, over a codec of our own.
 type link interface {
 	// publish takes a message, and keeps nothing of it. Messages are
 	// numbered from 1. It is written by the next flush at the latest.
@@ -58,6 +60,22 @@ type bounce struct{ id, text, exchange, routingKey string }
 type alarm struct {
 	on     bool
 	reason string
+}
+
+// add appends what came later.
+func (n *news) add(later *news) {
+	n.answered = later.answered
+	n.rejected = append(n.rejected, later.rejected...)
+	n.returns = append(n.returns, later.returns...)
+	if later.alarm != nil {
+		n.alarm = later.alarm
+	}
+}
+
+// nothingSince tells whether there is no more than that messages up to one
+// that is known are answered.
+func (n *news) nothingSince(answered uint64) bool {
+	return n.answered == answered && len(n.returns) == 0 && n.alarm == nil
 }
 
 // forget empties it, but for the messages answered so far.
@@ -119,3 +137,17 @@ func tooLarge(err error) bool {
 
 // closeTimeout bounds the goodbyes.
 const closeTimeout = 200 * time.Millisecond
+
+// networkError makes an error of the network one of the link.
+func networkError(err error) error {
+	var network *net.OpError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+		return &closedError{code: replyFrameError, text: "the broker closed the connection without a word"}
+	case errors.As(err, &network) && network.Source != nil:
+		// Without our port: it differs each time, and the log would take
+		// the same trouble for a new one.
+		err = fmt.Errorf("%s: %w", network.Op, network.Err)
+	}
+	return &closedError{code: replyFrameError, text: err.Error()}
+}

@@ -19,10 +19,12 @@ import (
 
 var broker *servers.Broker
 
+const maxMessage = 1 << 20 // that the broker takes
+
 func TestMain(m *testing.M) {
 	code := func() int {
 		var err error
-		if broker, err = servers.NewBroker(); err == nil {
+		if broker, err = servers.NewBroker(fmt.Sprint("max_message_size = ", maxMessage)); err == nil {
 			defer broker.Close()
 			err = broker.Start()
 		}
@@ -118,8 +120,15 @@ func (o *states) get() (amqp.Change, amqp.Counters) {
 	return o.now, o.n
 }
 
-func config(port int) amqp.Config {
+// both runs a test over amqp091-go and over the codec of our own.
+func both(t *testing.T, test func(*testing.T, amqp.Codec)) {
+	t.Run("library", func(t *testing.T) { test(t, amqp.Library) })
+	t.Run("own", func(t *testing.T) { test(t, amqp.Own) })
+}
+
+func config(codec amqp.Codec, port int) amqp.Config {
 	return amqp.Config{
+		Codec:    codec,
 		Hosts:    []amqp.Host{{Name: "127.0.0.1", Port: port}},
 		Username: "guest", Password: func() (string, error) { return "guest", nil },
 		Vhost: "/", Heartbeat: 10 * time.Second, Exchange: "amq.direct", DeliveryMode: 1, Mandatory: true,
@@ -151,14 +160,16 @@ func arrive(t *testing.T, c *servers.Consumer, n int) {
 	}
 }
 
-func TestMessagesArriveInOrderAndAreSettled(t *testing.T) {
+func TestMessagesArriveInOrderAndAreSettled(t *testing.T) { both(t, messagesArriveInOrder) }
+
+func messagesArriveInOrder(t *testing.T, codec amqp.Codec) {
 	if err := broker.Bind(t.Name(), "amq.direct", t.Name(), nil); err != nil {
 		t.Fatal(err)
 	}
 	c := broker.Consume(t.Name())
 	defer c.Close()
 	src, obs := newMemory(t), &states{}
-	p := amqp.New(src, obs, config(broker.Port))
+	p := amqp.New(src, obs, config(codec, broker.Port))
 	p.Start()
 	defer p.Stop()
 	const n = 20000
@@ -173,7 +184,9 @@ func TestMessagesArriveInOrderAndAreSettled(t *testing.T) {
 	}
 }
 
-func TestAConnectionCutAgainAndAgain(t *testing.T) {
+func TestAConnectionCutAgainAndAgain(t *testing.T) { both(t, cutAgainAndAgain) }
+
+func cutAgainAndAgain(t *testing.T, codec amqp.Codec) {
 	if err := broker.Bind(t.Name(), "amq.direct", t.Name(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +198,7 @@ func TestAConnectionCutAgainAndAgain(t *testing.T) {
 	}
 	defer proxy.Cut()
 	src, obs := newMemory(t), &states{}
-	p := amqp.New(src, obs, config(proxy.Port))
+	p := amqp.New(src, obs, config(codec, proxy.Port))
 	p.Start()
 	defer p.Stop()
 	const rounds, each = 10, 3000
@@ -203,14 +216,16 @@ func TestAConnectionCutAgainAndAgain(t *testing.T) {
 	t.Logf("%d duplicates of %d", c.Duplicates(), rounds*each)
 }
 
-func TestDisconnectAndConnect(t *testing.T) {
+func TestDisconnectAndConnect(t *testing.T) { both(t, disconnectAndConnect) }
+
+func disconnectAndConnect(t *testing.T, codec amqp.Codec) {
 	if err := broker.Bind(t.Name(), "amq.direct", t.Name(), nil); err != nil {
 		t.Fatal(err)
 	}
 	c := broker.Consume(t.Name())
 	defer c.Close()
 	src, obs := newMemory(t), &states{}
-	p := amqp.New(src, obs, config(broker.Port))
+	p := amqp.New(src, obs, config(codec, broker.Port))
 	p.Start()
 	defer p.Stop()
 	connect := func() error {
@@ -236,7 +251,7 @@ func TestDisconnectAndConnect(t *testing.T) {
 		}
 		arrive(t, c, (i+1)*200)
 	}
-	bad := config(broker.Port)
+	bad := config(codec, broker.Port)
 	bad.Vhost = "none"
 	p.Configure(bad)
 	if err := connect(); err == nil {
@@ -246,7 +261,9 @@ func TestDisconnectAndConnect(t *testing.T) {
 	}
 }
 
-func TestStopIsBoundedInEveryState(t *testing.T) {
+func TestStopIsBoundedInEveryState(t *testing.T) { both(t, stopIsBounded) }
+
+func stopIsBounded(t *testing.T, codec amqp.Codec) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +283,7 @@ func TestStopIsBoundedInEveryState(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			src, obs := newMemory(t), &states{}
-			p := amqp.New(src, obs, config(test.port))
+			p := amqp.New(src, obs, config(codec, test.port))
 			p.Start()
 			src.add(test.n)
 			eventually(t, test.state.String(), func() bool { s, _ := obs.get(); return s.State == test.state })
@@ -343,7 +360,9 @@ func deaf(t *testing.T, secure *tls.Config) (port int, stop func()) {
 	return l.Addr().(*net.TCPAddr).Port, func() { reads.Store(false) }
 }
 
-func TestStopIsBoundedWhenAPeerReadsNoMore(t *testing.T) {
+func TestStopIsBoundedWhenAPeerReadsNoMore(t *testing.T) { both(t, peerReadsNoMore) }
+
+func peerReadsNoMore(t *testing.T, codec amqp.Codec) {
 	c, err := servers.NewCertificate(servers.Issue{Name: "deaf", Hosts: []string{"127.0.0.1"}})
 	if err != nil {
 		t.Fatal(err)
@@ -356,7 +375,7 @@ func TestStopIsBoundedWhenAPeerReadsNoMore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			port, stop := deaf(t, secure)
 			src, obs := newMemory(t), &states{}
-			cfg := config(port)
+			cfg := config(codec, port)
 			if secure != nil {
 				cfg.TLS = func() (*tls.Config, error) { return &tls.Config{InsecureSkipVerify: true}, nil }
 			}

@@ -103,9 +103,20 @@ type Host struct {
 	Port int
 }
 
+// Codec is what speaks AMQP.
+type Codec int
+
+const (
+	Library Codec = iota // amqp091-go
+	Own                  // an encoder and a reader of our own, which cost less
+)
+
+func (c Codec) String() string { return [...]string{"amqp091-go", "own codec"}[c] }
+
 // Config is how to connect and to publish. It is not changed after it was
 // handed over.
 type Config struct {
+	Codec    Codec
 	Hosts    []Host // in order of preference, at least one
 	Username string
 	Password func() (string, error) // asked at each connection; nil: empty
@@ -132,7 +143,7 @@ func (c *Config) sameLink(d *Config) bool {
 	if c == d {
 		return true
 	}
-	return slices.Equal(c.Hosts, d.Hosts) && c.Username == d.Username && c.External == d.External &&
+	return c.Codec == d.Codec && slices.Equal(c.Hosts, d.Hosts) && c.Username == d.Username && c.External == d.External &&
 		c.Vhost == d.Vhost && c.Heartbeat == d.Heartbeat && c.Exchange == d.Exchange &&
 		c.ConnectionName == d.ConnectionName && c.MaxInflight == d.MaxInflight && c.Identity == d.Identity
 }

@@ -41,6 +41,21 @@ func (b *Broker) Bind(queue, exchange, key string, args lib.Table) error {
 	return ch.QueueBind(queue, key, exchange, false, nil)
 }
 
+// Delete removes a queue with what is in it.
+func (b *Broker) Delete(queue string) error {
+	c, err := b.Dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ch, err := c.Channel()
+	if err != nil {
+		return err
+	}
+	_, err = ch.QueueDelete(queue, false, false, false)
+	return err
+}
+
 // Consume starts reading a queue that exists.
 func (b *Broker) Consume(queue string) *Consumer { return b.ConsumeWith(queue, nil) }
 
