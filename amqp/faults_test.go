@@ -105,6 +105,40 @@ func distinct(t *testing.T, c *servers.Consumer, n int) {
 	}
 }
 
+// A message that one queue rejects at once, between others that a quorum queue
+// confirms later, all by one ack: what was rejected stays rejected.
+func TestARejectionIsNotForgottenInAConfirmOfMany(t *testing.T) { both(t, overtaken) }
+
+func overtaken(t *testing.T, codec amqp.Codec) {
+	full, slow := t.Name()+" full", t.Name()+" slow"
+	for name, args := range map[string]lib.Table{
+		full: {"x-max-length": int32(1), "x-overflow": "reject-publish"},
+		slow: {"x-queue-type": "quorum"},
+	} {
+		if err := broker.Bind(name, "amq.direct", name, args); err != nil {
+			t.Fatal(err)
+		}
+	}
+	src, obs := newMemory(t), &states{}
+	run(t, shaped{src, func(n int, m *amqp.Message) {
+		if m.RoutingKey = slow; n%10 == 5 {
+			m.RoutingKey = full
+		}
+	}}, obs, config(codec, broker.Port))
+	src.add(1000)
+	eventually(t, "rejected", func() bool { _, n := obs.get(); return n.Nacked > 0 })
+	a, b := broker.Consume(full), broker.Consume(slow)
+	defer a.Close()
+	defer b.Close()
+	eventually(t, "all settled", func() bool { return src.left() == 0 })
+	if err := a.Wait(100, 10*time.Second); err != nil {
+		t.Error("the queue that rejects: ", err)
+	}
+	if err := b.Wait(900, 10*time.Second); err != nil {
+		t.Error("the quorum queue: ", err)
+	}
+}
+
 func TestAnUnroutableMessageWaitsForItsQueue(t *testing.T) { both(t, unroutable) }
 
 func unroutable(t *testing.T, codec amqp.Codec) {

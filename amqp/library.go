@@ -20,6 +20,10 @@ type library struct {
 	connClosed chan *lib.Error
 	chClosed   chan *lib.Error
 
+	// sent are the messages in flight, by tag modulo its size.
+	sent []*lib.DeferredConfirmation
+	tag  uint64 // of the last message sent
+
 	in, out news // out was handed over, in comes next
 	err     error
 }
@@ -58,6 +62,7 @@ func openLibrary(raw *conn, cfg *Config, password string) (link, error) {
 		}
 	}
 	window := cfg.window()
+	l.sent = make([]*lib.DeferredConfirmation, window)
 	l.confirms = l.ch.NotifyPublish(make(chan lib.Confirmation, window))
 	l.returns = l.ch.NotifyReturn(make(chan lib.Return, window))
 	l.blocked = l.conn.NotifyBlocked(make(chan lib.Blocking, 16))
@@ -86,7 +91,7 @@ func (l *library) checkExchange(name string) error {
 
 func (l *library) publish(cfg *Config, m *Message) error {
 	l.raw.cork()
-	_, err := l.ch.PublishWithDeferredConfirm(cfg.Exchange, m.RoutingKey, cfg.Mandatory, false, lib.Publishing{
+	confirm, err := l.ch.PublishWithDeferredConfirm(cfg.Exchange, m.RoutingKey, cfg.Mandatory, false, lib.Publishing{
 		MessageId:    m.ID,
 		Timestamp:    m.Time,
 		Type:         m.Type,
@@ -96,7 +101,12 @@ func (l *library) publish(cfg *Config, m *Message) error {
 		Headers:      lib.Table(m.Headers),
 		Body:         m.Body,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	l.tag++
+	l.sent[l.tag%uint64(len(l.sent))] = confirm
+	return nil
 }
 
 func (l *library) flush() error { return l.raw.uncork() }
@@ -145,7 +155,9 @@ func (l *library) drain() {
 	}
 }
 
-// confirm takes in one confirm; the library hands them over in order.
+// confirm takes in one confirm; the library hands them over in order. Its word
+// on a message that was rejected (nack) before an earlier one was confirmed is
+// wrong once a confirm of many passes over it: the message's own is right.
 func (l *library) confirm(c lib.Confirmation) {
 	if l.in.answered++; c.DeliveryTag != l.in.answered {
 		l.in.answered--
@@ -154,9 +166,11 @@ func (l *library) confirm(c lib.Confirmation) {
 		}
 		return
 	}
-	if !c.Ack {
+	at := c.DeliveryTag % uint64(len(l.sent))
+	if own := l.sent[at]; !c.Ack || own == nil || !own.Acked() {
 		l.in.rejected = append(l.in.rejected, c.DeliveryTag)
 	}
+	l.sent[at] = nil
 }
 
 func (l *library) returned(r lib.Return) {
