@@ -375,6 +375,11 @@ func TestStopIsBoundedWhileAWriteIsBlocked(t *testing.T) {
 				{"disconnect", func(p *amqp.Publisher, done chan struct{}) {
 					p.Disconnect(100*time.Millisecond, func() { close(done) })
 				}},
+				{"another host", func(p *amqp.Publisher, done chan struct{}) {
+					bad := config(codec, 1)
+					p.Configure(bad)
+					p.Connect(func(error) { close(done) })
+				}},
 			} {
 				t.Run(end.name, func(t *testing.T) {
 					src, obs := newMemory(t), &states{}

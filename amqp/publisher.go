@@ -93,7 +93,12 @@ func (p *Publisher) change(f func()) {
 // Configure hands over new settings. A live connection is renewed if it was
 // made by other ones. Does not block.
 func (p *Publisher) Configure(cfg Config) {
-	p.change(func() { p.cfg = &cfg })
+	p.change(func() {
+		p.cfg = &cfg
+		if p.live != nil && !p.live.cfg.sameLink(&cfg) {
+			p.hurryLocked(time.Now().Add(closeTimeout))
+		}
+	})
 }
 
 // Connect connects now, whether or not there is something to send, and ends a
@@ -261,7 +266,7 @@ func (p *Publisher) round() {
 	s.lastAnswers()
 	p.giveBack()
 	p.show()
-	if err == nil || p.stopped() || !p.isEnabled() {
+	if err == nil || s.unwanted() {
 		return // renewed, disabled or stopped
 	}
 	p.judge(err, s)

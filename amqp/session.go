@@ -381,3 +381,8 @@ func (s *session) lastAnswers() {
 	s.settle()
 	s.unresolved = len(s.flight)
 }
+
+// unwanted tells whether the session was to end: its failure is no news.
+func (s *session) unwanted() bool {
+	return s.p.stopped() || !s.p.isEnabled() || !s.cfg.sameLink(s.p.config())
+}
