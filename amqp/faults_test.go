@@ -196,6 +196,7 @@ func poison(t *testing.T, codec amqp.Codec) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
+	eventually(t, "counted", func() bool { _, n := obs.get(); return n.Dropped == 2 })
 }
 
 // The link goes dead without a sign: nobody but the heartbeats notices.

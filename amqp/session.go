@@ -42,7 +42,13 @@ type session struct {
 
 type sent struct {
 	id      string
-	skipped bool // not sent: it never can be
+	skipped *drop // not sent: it never can be
+}
+
+// drop is a message that is passed over, and why.
+type drop struct {
+	m   Message
+	why error
 }
 
 var errSilent = errors.New("the broker has confirmed nothing for too long")
@@ -145,10 +151,8 @@ func (s *session) publish(cfg *Config, m *Message) error {
 		s.heard = time.Now()
 	}
 	if why := s.impossible(m); why != nil {
-		s.p.obs.Dropped(m, why)
-		s.p.counters.Dropped++
-		s.p.poison = ""
-		s.flight = append(s.flight, sent{id: m.ID, skipped: true})
+		s.flight = append(s.flight, sent{id: m.ID, skipped: &drop{*m, why}})
+		s.skips++
 		return nil
 	}
 	s.flight = append(s.flight, sent{id: m.ID})
@@ -255,7 +259,7 @@ func (s *session) fail(err error) {
 
 // skip passes over messages that were not sent.
 func (s *session) skip() {
-	for s.resolved < len(s.flight) && s.flight[s.resolved].skipped {
+	for s.resolved < len(s.flight) && s.flight[s.resolved].skipped != nil {
 		s.resolved++
 	}
 }
@@ -267,6 +271,9 @@ func (s *session) settle() int {
 	if s.bad != nil {
 		n = min(n, s.badAt)
 	}
+	if s.skips > 0 {
+		s.drop(s.flight[:n])
+	}
 	if n > 0 {
 		s.p.src.Settle(n)
 		s.flight = s.flight[n:]
@@ -274,6 +281,22 @@ func (s *session) settle() int {
 		s.badAt -= n
 	}
 	return n
+}
+
+// drop counts what was passed over, once it is settled: before, it may be tried
+// again.
+func (s *session) drop(settled []sent) {
+	for _, one := range settled {
+		if one.skipped == nil {
+			continue
+		}
+		s.skips--
+		s.p.counters.Dropped++
+		s.p.obs.Dropped(&one.skipped.m, one.skipped.why)
+		if one.id == s.p.poison {
+			s.p.poison = ""
+		}
+	}
 }
 
 func (s *session) takeReturn(r *bounce) {
@@ -289,7 +312,7 @@ func (s *session) retreat() (done bool, err error) {
 	p := s.p
 	why := s.bad
 	p.giveBack()
-	s.flight, s.resolved, s.bad, s.limit = nil, 0, nil, 1
+	s.flight, s.resolved, s.skips, s.bad, s.limit = nil, 0, 0, nil, 1
 	clear(s.returned)
 	p.enter(Change{State: Backoff, Host: s.host.Name, Port: s.host.Port, Err: why})
 	p.show()
