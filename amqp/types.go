@@ -111,7 +111,7 @@ const (
 	Own                  // an encoder and a reader of our own, which cost less
 )
 
-func (c Codec) String() string { return [...]string{"amqp091-go", "own codec"}[c] }
+func (c Codec) String() string { return [...]string{"amqp091-go", "own"}[c] }
 
 // Config is how to connect and to publish. It is not changed after it was
 // handed over.

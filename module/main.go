@@ -149,9 +149,6 @@ func layoutOf(s *settings) *layout {
 	return newLayout(s.events, s.texts["routing_key"], formats[s.texts["format"]])
 }
 
-// codec is what speaks AMQP; docs/internals.md compares the two.
-const codec = amqp.Library
-
 func (m *module) publisherConfig(s *settings) amqp.Config {
 	ms := func(name string) time.Duration { return time.Duration(s.numbers[name]) * time.Millisecond }
 	host, _ := os.Hostname()
@@ -160,7 +157,7 @@ func (m *module) publisherConfig(s *settings) amqp.Config {
 		secure = s.tlsConfig
 	}
 	return amqp.Config{
-		Codec:             codec,
+		Codec:             codecs[s.texts["codec"]],
 		Hosts:             s.brokers(),
 		Username:          s.texts["username"],
 		Password:          s.password,

@@ -61,6 +61,7 @@ var table = []setting{
 	{name: "vhost", text: "/", check: shortText},
 	{name: "password_file", check: readableFile},
 	{name: "format", text: "plain", check: formatName},
+	{name: "codec", text: amqp.Library.String(), check: codecName},
 	{name: "tls", kind: c.Bool, number: 0, max: 1},
 	{name: "tls_ca_cert_file", check: certificatesFile},
 	{name: "tls_cert_file", check: certificatesFile},
@@ -244,6 +245,16 @@ func (s *settings) compiled() ([]byte, int, error) {
 func shortText(_ *settings, text string) error {
 	if len(text) > 255 {
 		return fmt.Errorf("%d bytes, AMQP allows 255", len(text))
+	}
+	return nil
+}
+
+// codecs speak AMQP; docs/internals.md compares them.
+var codecs = map[string]amqp.Codec{amqp.Library.String(): amqp.Library, amqp.Own.String(): amqp.Own}
+
+func codecName(_ *settings, text string) error {
+	if _, ok := codecs[text]; !ok {
+		return fmt.Errorf("%q is not %s or %s", text, amqp.Library, amqp.Own)
 	}
 	return nil
 }
