@@ -499,15 +499,6 @@ static bool list_ready(struct kea_flow *f, RedisModuleCtx *ctx, bool storing)
 	return h->key != NULL;
 }
 
-bool kea_flow_can_store(struct kea_flow *f, RedisModuleCtx *ctx)
-{
-	return (RedisModule_GetContextFlags(ctx) &
-		REDISMODULE_CTX_FLAGS_MASTER) &&
-	       f->list_limit >= 0 && !f->wrong_type &&
-	       RedisModule_AvoidReplicaTraffic() == 0 &&
-	       list_ready(f, ctx, true);
-}
-
 /* ---- a turn ------------------------------------------------------------- */
 
 /* store_due tells whether the policy wants events stored in this turn. */

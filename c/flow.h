@@ -82,10 +82,6 @@ void kea_flow_forget_list(struct kea_flow *f);
  * somebody else. Runs inside the keyspace callback. */
 void kea_flow_list_touched(struct kea_flow *f, const char *name, size_t len);
 
-/* kea_flow_can_store tells whether what is in memory can be put into the list
- * now. May choose a list to that end. */
-bool kea_flow_can_store(struct kea_flow *f, RedisModuleCtx *ctx);
-
 /* kea_flow_undelivered counts the events that a shutdown would lose: neither
  * settled nor in the list. */
 uint64_t kea_flow_undelivered(const struct kea_flow *f);

@@ -301,20 +301,22 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 
 int RedisModule_OnUnload(RedisModuleCtx *ctx)
 {
-	struct kea_flow *f = &kea.flow;
-
-	/* Take in what the broker has confirmed, to know what is left. */
-	kea_flow_turn(f, ctx, KEA_TURN_NORMAL);
-	if (kea_flow_unstored(f) > 0 && !kea_flow_can_store(f, ctx)) {
+	/*
+	 * The dataset may not be touched: MODULE UNLOAD is a command, and one
+	 * that changes something is propagated as it is, so the replicas would
+	 * unload the module, too, and so would the server itself when it reads
+	 * its AOF. What the list cannot take goes into the spool file.
+	 */
+	if (!kea_put_away(ctx)) {
 		RedisModule_Log(ctx, "warning",
 				"not unloaded: %llu events are undelivered and "
-				"can't be put into the fallback list now",
-				(unsigned long long)kea_flow_unstored(f));
-		kea_wake_publisher();
+				"%s can't be written",
+				(unsigned long long)kea_flow_undelivered(
+					&kea.flow),
+				kea.spool_path);
 		return REDISMODULE_ERR;
 	}
 	keaGoStop();
-	kea_flow_turn(f, ctx, KEA_TURN_STORE_ALL);
 	release_all();
 	return REDISMODULE_OK;
 }

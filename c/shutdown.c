@@ -39,7 +39,7 @@ static void spool_run(void *spool, const struct kea_run *run)
 	kea_spool_add(spool, run);
 }
 
-void kea_on_shutdown(RedisModuleCtx *ctx)
+bool kea_put_away(RedisModuleCtx *ctx)
 {
 	struct kea_spool spool;
 	unsigned long long n;
@@ -49,20 +49,31 @@ void kea_on_shutdown(RedisModuleCtx *ctx)
 	if (n == 0) {
 		/* What an older file holds is delivered, or in the list. */
 		unlink(kea.spool_path);
-		return;
+		return true;
 	}
-	if (kea_spool_begin(&spool, kea.spool_path)) {
-		kea_flow_visit(&kea.flow, spool_run, &spool);
-		if (kea_spool_commit(&spool, kea.spool_path)) {
-			RedisModule_Log(ctx, "notice",
-					"%llu undelivered events are in %s; "
-					"the next load takes them in",
-					n, kea.spool_path);
-			return;
-		}
-	}
-	RedisModule_Log(ctx, "warning", "%llu events lost: can't write %s: %s",
-			n, kea.spool_path, strerror(errno));
+	if (!kea_spool_begin(&spool, kea.spool_path))
+		return false;
+	kea_flow_visit(&kea.flow, spool_run, &spool);
+	if (kea_spool_commit(&spool, kea.spool_path))
+		RedisModule_Log(ctx, "notice",
+				"%llu undelivered events are in %s; "
+				"the next load takes them in",
+				n, kea.spool_path);
+	else
+		RedisModule_Log(ctx, "warning",
+				"%llu events lost: can't write %s: %s", n,
+				kea.spool_path, strerror(errno));
+	return true;
+}
+
+void kea_on_shutdown(RedisModuleCtx *ctx)
+{
+	if (!kea_put_away(ctx))
+		RedisModule_Log(ctx, "warning",
+				"%llu events lost: can't write %s: %s",
+				(unsigned long long)kea_flow_undelivered(
+					&kea.flow),
+				kea.spool_path, strerror(errno));
 }
 
 static int server_port(RedisModuleCtx *ctx)

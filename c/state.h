@@ -68,6 +68,9 @@ void kea_wake_publisher(void);
 
 /* shutdown.c */
 void kea_on_shutdown(RedisModuleCtx *ctx);
+/* Waits for confirms, a bounded time, and spools what is left; the dataset is
+ * not touched. False: the file can't be made, and nothing has changed. */
+bool kea_put_away(RedisModuleCtx *ctx);
 void kea_take_in_spool(RedisModuleCtx *ctx);
 void kea_drop_spool(void);
 

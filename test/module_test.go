@@ -1,8 +1,10 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -156,20 +158,60 @@ func TestUnloadStoresWhatIsUndelivered(t *testing.T) {
 	r.balanced(300, 0)
 }
 
-func TestUnloadIsRefusedWhereEventsWouldBeLost(t *testing.T) {
+func TestUnloadSpoolsWhatTheListDoesNotTake(t *testing.T) {
 	r, p := proxied(t, options{events: "$", limit: "-1"})
 	p.Cut()
 	r.sets("k", 10)
 	r.until("events_buffered", is("10"))
+	// Where the file can't be made, nothing is unloaded.
+	spool := filepath.Join(r.Dir, fmt.Sprintf("key_evt_amqp.%d.spool.new", r.Port))
+	must(t, os.MkdirAll(filepath.Join(spool, "in the way"), 0o700))
 	if err := r.Do(ctx, "MODULE", "UNLOAD", "key_evt_amqp").Err(); err == nil {
-		t.Fatal("unloaded, with 10 events in memory and no list")
+		t.Fatal("unloaded, though 10 events can't be put away")
 	}
 	if !strings.Contains(r.Log(), "not unloaded: 10 events") {
 		t.Error("the log does not say why")
 	}
+	must(t, os.RemoveAll(spool))
+	r.do("MODULE", "UNLOAD", "key_evt_amqp")
 	must(t, p.Mend())
+	must(t, r.load(options{events: "$", limit: "-1"}))
 	r.arrives(setBodies("k", 10))
-	r.balanced(0, 0)
+	r.balanced(10, 0)
+}
+
+// TestUnloadIsNotPropagated: a command that changes the dataset is, as it is.
+func TestUnloadIsNotPropagated(t *testing.T) {
+	r, p := proxied(t, options{events: "$", config: []string{"appendonly yes", "key_evt_amqp.outbox yes"}})
+	replica := start(t, options{silent: true})
+	replica.do("REPLICAOF", "127.0.0.1", r.Port)
+	eventually(t, func() error {
+		if info := replica.Info(ctx, "replication").Val(); !strings.Contains(info, "master_link_status:up") {
+			return errors.New(info)
+		}
+		return nil
+	})
+	p.Cut()
+	r.sets("k", 100)
+	// One turn makes an event and unloads.
+	pipe := r.Pipeline()
+	pipe.Set(ctx, "last", "v", 0)
+	pipe.Do(ctx, "MODULE", "UNLOAD", "key_evt_amqp")
+	if _, err := pipe.Exec(ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.do("SET", "without the module", "v")
+	r.do("WAIT", 1, 0)
+	if list := fmt.Sprint(replica.do("MODULE", "LIST")); !strings.Contains(list, "key_evt_amqp") {
+		t.Errorf("the replica's modules: %s", list)
+	}
+	r.Kill()
+	must(t, r.Start())
+	must(t, p.Mend())
+	if list := fmt.Sprint(r.do("MODULE", "LIST")); !strings.Contains(list, "key_evt_amqp") {
+		t.Errorf("after its AOF was read the server has the modules: %s", list)
+	}
+	r.arrives(append(setBodies("k", 100), "0\nset\nlast"))
 }
 
 func TestCommands(t *testing.T) {

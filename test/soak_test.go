@@ -251,9 +251,10 @@ func TestSoak(t *testing.T) {
 		f := faults[random.IntN(len(faults))]
 		if f.name == "the module is loaded anew" {
 			// What is written while it is away has no events.
-			stopped := pause(&roles)
-			f.run()
-			stopped()
+			func() {
+				defer pause(&roles)()
+				f.run()
+			}()
 		} else {
 			f.run()
 		}
