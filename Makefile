@@ -88,7 +88,14 @@ soak: $(MODULE) ## Mixed load under random faults: MINUTES=10, SEED=0 (drawn)
 
 # These fetch Debian's packages of other servers, or of their sources, into
 # build/servers; they take long, and are no part of make test.
-.PHONY: test-api test-arm64
+.PHONY: test-matrix test-redis-suite test-api test-arm64
+test-matrix: $(MODULE) ## The same on each supported server and broker
+	sh test/matrix.sh
+
+test-redis-suite: $(MODULE) ## Redis's own test suite, the module in every server
+	@sh test/install.sh redis-suite
+	sh test/redis-suite.sh
+
 test-api: ## Our declarations of the module API beside the servers' own
 	@sh test/install.sh redis-suite
 	sh test/api.sh

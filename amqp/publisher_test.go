@@ -2,6 +2,7 @@ package amqp_test
 
 import (
 	"crypto/tls"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -22,6 +23,10 @@ var broker *servers.Broker
 const maxMessage = 1 << 20 // that the broker takes
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.fuzz").Value.String() != "" {
+		os.Exit(m.Run()) // each worker would start a broker, and none is needed
+	}
 	code := func() int {
 		var err error
 		if broker, err = servers.NewBroker(fmt.Sprint("max_message_size = ", maxMessage)); err == nil {

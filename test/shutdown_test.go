@@ -347,7 +347,7 @@ func hasOpen(pid int, path string) bool {
 
 func TestSpoolFileIsTakenInOnceThoughLoadsAreKilled(t *testing.T) {
 	random := seeded(t)
-	const n = 100000
+	const n = 60000
 	r, p := spooling(t, n)
 	info, err := os.Stat(r.spool())
 	must(t, err)

@@ -333,7 +333,9 @@ func TestVhosts(t *testing.T) {
 	must(t, there.Bind(r.name, "amq.direct", r.name, nil))
 	r.queue = there.Consume(r.name)
 	r.arrives(setBodies("k", 100))
-	// Another, by a change at run time; the queue of the first gets nothing.
+	// Another, by a change at run time; the queue of the first gets nothing, and
+	// the second none of what the first vhost has confirmed.
+	r.until("inflight", is("0"))
 	r.do("CONFIG", "SET", "key_evt_amqp.vhost", "/")
 	first := r.queue
 	r.bind()

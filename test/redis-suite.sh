@@ -1,0 +1,91 @@
+#!/bin/sh
+# Runs Redis's own test suite, that of Debian's source package of Redis 7.0,
+# with our module loaded into every server that it starts, and sees whether
+# Redis still passes. The module forwards every event of every class to a
+# private RabbitMQ: with the broker there the fallback list stays unused, so
+# that tests which count keys see their own.
+#
+#   redis-suite.sh [UNIT ...]    default: all, and those of the module API
+#
+# Tests that are left out are in redis-suite.skip, each with the reason. Many of
+# the suite's tests depend on time, so a unit that fails is run once more, and
+# then without the module. What fails twice with the module and passes without
+# it is a failure of ours. Logs are in build/redis-suite/log.
+set -eu
+cd "$(dirname "$0")/.."
+
+folder=$(pwd)/build/redis-suite
+tree=$folder/tree
+module=$folder/libredis_keyspace_amqp.so
+
+if [ -z "${KEA_BROKER_PORT:-}" ]; then
+	command -v tclsh >/dev/null || { echo "tclsh is missing (package tcl)" >&2; exit 1; }
+	mkdir -p build/servers
+	server=$(sh test/fetch-server.sh redis7 build/servers)
+	source=$(sh test/fetch-server.sh redis7-source build/servers)
+	rm -rf "$folder"
+	mkdir -p "$folder/log"
+	cp build/libredis_keyspace_amqp.so "$module"
+	cp -a "$source/." "$tree"
+	for tool in redis-server redis-cli redis-benchmark redis-check-aof redis-check-rdb; do
+		ln -s "$(dirname "$server")/$tool" "$tree/src/$tool"
+	done
+	make -C "$tree/tests/modules" >"$folder/log/modules" 2>&1 ||
+		{ echo "the suite's own modules don't build: $folder/log/modules" >&2; exit 1; }
+	${GO:-go} build -o "$folder/withbroker" ./test/withbroker
+	exec "$folder/withbroker" sh "$0" "$@"
+fi
+
+grep -v -e '^#' -e '^$' test/redis-suite.skip >"$folder/skip" || true
+
+# One client at a time: two would disturb each other's sense of time. The ports
+# are none that our own tests use.
+suite() { # log option ...
+	suite_log=$1
+	shift
+	(cd "$tree" && TERM=dumb tclsh tests/test_helper.tcl --durable --clients 1 --timeout 2400 \
+		--baseport 11000 --portcount 2500 --skipfile "$folder/skip" "$@") >"$suite_log" 2>&1
+}
+with_module() { # log option ...
+	with_log=$1
+	shift
+	suite "$with_log" --config loadmodule \
+		"$module Amn 127.0.0.1 $KEA_BROKER_PORT guest guest 20 amq.fanout redis 1 10000000 ALL" "$@"
+}
+
+# The tests that a log says failed; an exception ends the whole unit.
+errors() {
+	grep -a -e '^\[err\]' -e '^\[exception\]' "$1" | sort -u
+}
+
+if [ $# = 0 ]; then
+	# shellcheck disable=SC2046 # a list of words
+	set -- $(sed -n '/^set ::all_tests {/,/^}/s/^ *\([a-z].*\/.*\)/\1/p' "$tree/tests/test_helper.tcl"
+		sed -n 's/^--single \([^ ]*\).*/\1/p' "$tree/runtest-moduleapi")
+fi
+[ $# -gt 0 ] || { echo "no units found" >&2; exit 1; }
+
+passed=0
+failures=0
+start=$(date +%s)
+for unit; do
+	log=$folder/log/$(echo "$unit" | tr / -)
+	began=$(date +%s)
+	if with_module "$log" --single "$unit"; then
+		verdict=ok
+	elif mv "$log" "$log.first" && with_module "$log" --single "$unit"; then
+		verdict="ok, the second time"
+	elif ! suite "$log.bare" --single "$unit" && errors "$log.bare" >"$folder/bare" &&
+		[ -z "$(errors "$log" | grep -vxF -f "$folder/bare")" ]; then
+		verdict="fails without the module too"
+	else
+		verdict=FAILS
+		failures=$((failures + 1))
+	fi
+	count=$(grep -a -c '^\[ok\]' "$log" || true)
+	passed=$((passed + count))
+	echo "$unit: $verdict, $count tests passed, $(($(date +%s) - began)) s"
+	[ "$verdict" = ok ] || grep -a -h -A 3 -e '^\[err\]' -e '^\[exception\]' "$log" "$log.first" || true
+done
+echo "$# units, $passed tests passed, $(grep -c . "$folder/skip" || true) left out, $(($(date +%s) - start)) s, $failures units fail because of the module"
+[ $failures = 0 ]
