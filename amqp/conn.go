@@ -2,8 +2,10 @@ package amqp
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,8 +50,12 @@ func newConn(wire, socket net.Conn) *conn {
 const corkLimit = 64 << 10
 
 func (c *conn) Read(b []byte) (int, error) {
-	if d := c.silence.Load(); d > 0 && !c.closing.Load() {
-		_ = c.Conn.SetReadDeadline(time.Now().Add(time.Duration(d)))
+	silence := time.Duration(0)
+	if !c.closing.Load() {
+		silence = time.Duration(c.silence.Load())
+	}
+	if silence > 0 {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(silence))
 	}
 	if d := c.gather.Load(); d > 0 {
 		// Under load: confirms come one by one, each read of one would
@@ -61,10 +67,24 @@ func (c *conn) Read(b []byte) (int, error) {
 		c.heard.Store(true)
 	}
 	if err != nil {
+		if silence > 0 && !c.closing.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("the broker has said nothing for %v", silence)
+		}
+		err = plain(err)
 		c.once.Do(func() { c.failure = err; close(c.failed) })
 		c.Close()
 	}
 	return n, err
+}
+
+// plain is a network error without the addresses: our port differs each time,
+// and the log would take the same trouble for a new one.
+func plain(err error) error {
+	var network *net.OpError
+	if errors.As(err, &network) && network.Source != nil {
+		return network.Err
+	}
+	return err
 }
 
 // Close closes the socket. AMQP has its own goodbye; TLS's may wait five
@@ -109,7 +129,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.corked {
-		return c.Conn.Write(b)
+		n, err := c.Conn.Write(b)
+		return n, plain(err)
 	}
 	c.buf = append(c.buf, b...)
 	if len(c.buf) >= corkLimit {
@@ -129,7 +150,7 @@ func (c *conn) flushLocked() error {
 	if cap(c.buf) > 4*corkLimit {
 		c.buf = nil
 	}
-	return err
+	return plain(err)
 }
 
 func (c *conn) cork() {

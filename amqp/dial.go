@@ -82,16 +82,11 @@ func credentialsRefused(cfg *Config) error {
 // reason makes the broker's word readable, and never shows a password.
 func reason(err error) error {
 	var answer *lib.Error
-	var network *net.OpError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &answer):
 		return errors.New(strings.TrimSpace(answer.Reason))
-	case errors.As(err, &network) && network.Source != nil:
-		// Without our port: it differs each time, and the log would take
-		// the same trouble for a new one.
-		return network.Err
 	}
-	return err
+	return plain(err)
 }
