@@ -140,14 +140,8 @@ const closeTimeout = 200 * time.Millisecond
 
 // networkError makes an error of the network one of the link.
 func networkError(err error) error {
-	var network *net.OpError
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		return &closedError{code: replyFrameError, text: "the broker closed the connection without a word"}
-	case errors.As(err, &network) && network.Source != nil:
-		// Without our port: it differs each time, and the log would take
-		// the same trouble for a new one.
-		err = fmt.Errorf("%s: %w", network.Op, network.Err)
 	}
 	return &closedError{code: replyFrameError, text: err.Error()}
 }
