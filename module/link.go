@@ -14,6 +14,8 @@ import (
 // on the publisher's goroutine.
 type link struct {
 	troubles  map[string]bool // why nothing was delivered lately, as logged
+	connected string          // where to, as logged since the first of them
+	blocked   bool            // by an alarm
 	confirmed uint64
 }
 
@@ -50,7 +52,12 @@ func (l *link) log(change amqp.Change) {
 	where := net.JoinHostPort(change.Host, strconv.Itoa(change.Port))
 	switch change.State {
 	case amqp.Connected:
-		if !change.Resumed {
+		switch {
+		case l.blocked:
+			c.Log("notice", where+" takes messages again")
+		case !change.Resumed && (len(l.troubles) == 0 || l.connected != where):
+			// A broker may let us in each time and then take nothing.
+			l.connected = where
 			c.Log("notice", "connected to "+where)
 		}
 	case amqp.Disabled:
@@ -58,6 +65,9 @@ func (l *link) log(change amqp.Change) {
 	case amqp.Blocked:
 		c.Log("warning", fmt.Sprintf("%s blocks publishing: %v", where, change.Err))
 	case amqp.Backoff:
+		if len(l.troubles) == 0 {
+			l.connected = ""
+		}
 		// Two may take turns: a broker that is starting resets one attempt
 		// and closes the next.
 		if trouble := change.Err.Error(); !l.troubles[trouble] && len(l.troubles) < maxTroubles {
@@ -68,6 +78,7 @@ func (l *link) log(change amqp.Change) {
 			c.Log("warning", "not delivering, retrying: "+trouble)
 		}
 	}
+	l.blocked = change.State == amqp.Blocked
 }
 
 // Counted implements [amqp.Observer].
