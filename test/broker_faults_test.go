@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +14,7 @@ import (
 	"github.com/key-evt-amqp/key_evt_amqp/test/servers"
 )
 
-// keepsSetting sets keys, some thousands a second, until stop, which returns the bodies
+// keepsSetting sets keys, two thousand a second, until stop, which returns the bodies
 // of their events.
 func (r *rig) keepsSetting(prefix string) (stop func() []string) {
 	r.t.Helper()
@@ -21,7 +22,7 @@ func (r *rig) keepsSetting(prefix string) (stop func() []string) {
 	n := 0
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(5 * time.Millisecond)
+		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			pipe := r.Pipeline()
@@ -76,7 +77,7 @@ func (r *rig) trouble(name string) {
 }
 
 // saysOnce checks that the server's log names troubles, and that from each
-// trouble's begin until events are delivered again it repeats no line of ours.
+// trouble's begin until it is over it repeats no line of ours.
 func (r *rig) saysOnce(names ...string) {
 	r.t.Helper()
 	log := r.Log()
@@ -100,7 +101,7 @@ func (r *rig) saysOnce(names ...string) {
 		if said != nil {
 			said[text] = true
 		}
-		if text == "delivering again" {
+		if text == "delivering again" || strings.HasSuffix(text, "takes messages again") {
 			said = nil
 		}
 	}
@@ -207,4 +208,200 @@ func TestPingStaysQuickWhileTheNetworkIsHalfOpen(t *testing.T) {
 	stopBare()
 	r.arrives(stop())
 	r.balanced(0, 0)
+}
+
+// ctl runs rabbitmqctl, which must succeed.
+func ctl(t *testing.T, b *servers.Broker, args ...string) {
+	t.Helper()
+	_, err := b.Ctl(args...)
+	must(t, err)
+}
+
+func TestAlarmsAndRestarts(t *testing.T) {
+	b := ownBroker(t)
+	memory := []string{"set_vm_memory_high_watermark", "0.000001"}
+	enough := []string{"set_vm_memory_high_watermark", "0.6"}
+	for _, test := range []struct {
+		name, reason string
+		set, cleared []string
+	}{
+		{"memory", "low on memory", memory, enough},
+		{"disk", "low on disk", []string{"set_disk_free_limit", "900000GB"}, []string{"set_disk_free_limit", "1MB"}},
+	} {
+		t.Run(test.name+" alarm", func(t *testing.T) {
+			r := startAt(t, b, b.Port, "key_evt_amqp.heartbeat 1")
+			stop := r.keepsSetting("k")
+			r.flows()
+			ctl(t, b, test.set...)
+			r.until("state", is("blocked"))
+			r.trouble(test.reason)
+			r.until("fallback_length", atLeast(1))
+			// Longer than heartbeats allow a broker to be silent: a blocked
+			// one isn't.
+			r.until("oldest_event_ms", atLeast(4000))
+			if state := r.info("state"); state != "blocked" {
+				t.Errorf("state is %q after a while", state)
+			}
+			ctl(t, b, test.cleared...)
+			r.until("state", is("connected"))
+			r.arrives(stop())
+			r.balanced(0, 0)
+			if n := r.number("connects"); n != 1 {
+				t.Errorf("%d connections were made", n)
+			}
+			r.saysOnce(test.reason, "takes messages again")
+		})
+	}
+	t.Run("memory alarm, and the network is cut", func(t *testing.T) {
+		p, err := servers.NewProxy("127.0.0.1:" + strconv.Itoa(b.Port))
+		must(t, err)
+		t.Cleanup(p.Cut)
+		r := startAt(t, b, p.Port)
+		stop := r.keepsSetting("k")
+		r.flows()
+		ctl(t, b, memory...)
+		r.until("state", is("blocked"))
+		p.Cut()
+		r.until("state", is("backoff"))
+		must(t, p.Mend())
+		r.until("state", is("blocked"))
+		ctl(t, b, enough...)
+		r.flows()
+		r.arrives(stop())
+		r.balanced(0, 0)
+	})
+	t.Run("three restarts", func(t *testing.T) {
+		r := startAt(t, b, b.Port)
+		stop := r.keepsSetting("k")
+		for range 3 {
+			r.flows()
+			b.Stop()
+			r.until("state", isNot("connected"))
+			r.until("last_error", contains("refused"))
+			must(t, b.Start())
+		}
+		r.flows()
+		r.arrives(stop())
+		r.balanced(0, 0)
+		r.saysOnce("CONNECTION_FORCED", "refused")
+	})
+}
+
+func TestConnectionsClosedByManagement(t *testing.T) {
+	r := start(t, options{events: "$", config: []string{"key_evt_amqp.reconnect_delay_max 300"}})
+	stop := r.keepsSetting("k")
+	for i, reason := range []string{"first maintenance", "second maintenance"} {
+		r.flows()
+		ctl(t, broker, "close_all_connections", reason)
+		r.until("connects", atLeast(i+2))
+		r.trouble(reason)
+		r.flows()
+	}
+	r.arrives(stop())
+	r.balanced(0, 0)
+	r.saysOnce("first maintenance", "second maintenance")
+}
+
+func TestRightsRevokedAndGivenBack(t *testing.T) {
+	const user = "events"
+	ctl(t, broker, "add_user", user, "secret")
+	t.Cleanup(func() { _, _ = broker.Ctl("delete_user", user) })
+	rights := []string{"set_permissions", user, "", ".*", ""}
+	for _, test := range []struct {
+		name, reason string
+		revoke       []string
+	}{
+		{"all", "refused for user", []string{"clear_permissions", user}},
+		{"to publish", "ACCESS_REFUSED", []string{"set_permissions", user, "", "", ""}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ctl(t, broker, rights...)
+			r := start(t, options{events: "$", config: []string{
+				"key_evt_amqp.reconnect_delay_max 300", "key_evt_amqp.username " + user, "key_evt_amqp.password secret"}})
+			stop := r.keepsSetting("k")
+			r.flows()
+			ctl(t, broker, test.revoke...)
+			// An open channel remembers the rights that it has checked.
+			ctl(t, broker, "close_all_connections", "rights changed")
+			r.trouble(test.reason)
+			tries := r.number("connects") + r.number("connect_failures")
+			eventually(t, func() error {
+				if n := r.number("connects") + r.number("connect_failures"); n < tries+4 {
+					return fmt.Errorf("tried %d times", n-tries)
+				}
+				return nil
+			})
+			ctl(t, broker, rights...)
+			r.flows()
+			r.arrives(stop())
+			r.balanced(0, 0)
+			r.saysOnce(test.reason)
+		})
+	}
+}
+
+func TestExchangeDeletedAndCreatedAgain(t *testing.T) {
+	r := prepare(t, options{events: "$", silent: true, config: []string{"key_evt_amqp.reconnect_delay_max 300"}})
+	exchange := r.name + "-exchange"
+	r.Config = append(r.Config, "key_evt_amqp.exchange_name "+exchange)
+	c, err := broker.Dial()
+	must(t, err)
+	defer c.Close()
+	ch, err := c.Channel()
+	must(t, err)
+	create := func() {
+		t.Helper()
+		must(t, ch.ExchangeDeclare(exchange, "direct", true, false, false, false, nil))
+		must(t, broker.Bind(r.name, exchange, r.name, nil))
+	}
+	create()
+	r.queue = broker.Consume(r.name)
+	must(t, r.Start())
+	must(t, r.Alive())
+	stop := r.keepsSetting("k")
+	for range 3 {
+		r.flows()
+		must(t, ch.ExchangeDelete(exchange, false, false))
+		failures := r.number("connect_failures")
+		r.until("connect_failures", atLeast(failures+3))
+		r.trouble("no exchange '" + exchange + "'")
+		create()
+	}
+	r.flows()
+	r.arrives(stop())
+	r.balanced(0, 0)
+	r.saysOnce("no exchange '" + exchange + "'")
+}
+
+func TestPasswordCorrectedByConfigSet(t *testing.T) {
+	r := start(t, options{events: "$", config: []string{"key_evt_amqp.reconnect_delay_max 300", "key_evt_amqp.password wrong"}})
+	r.refused(100, "ACCESS_REFUSED")
+	r.until("connect_failures", atLeast(3))
+	r.do("CONFIG", "SET", "key_evt_amqp.password", "guest")
+	r.arrives(setBodies("k", 100))
+	r.balanced(0, 0)
+	r.saysOnce("ACCESS_REFUSED")
+}
+
+func TestFirstOfTwoHostsIsDead(t *testing.T) {
+	p, err := servers.NewProxy("127.0.0.1:" + strconv.Itoa(broker.Port))
+	must(t, err)
+	t.Cleanup(p.Cut)
+	p.Cut()
+	r := start(t, options{events: "$", config: []string{"key_evt_amqp.reconnect_delay_max 300",
+		fmt.Sprintf("key_evt_amqp.hostname 127.0.0.1:%d,127.0.0.1:%d", p.Port, broker.Port)}})
+	stop := r.keepsSetting("k")
+	r.flows()
+	r.until("broker_port", is(strconv.Itoa(broker.Port)))
+	// It has come back: the next connection is to it, as it is preferred.
+	must(t, p.Mend())
+	ctl(t, broker, "close_all_connections", "change over")
+	r.until("broker_port", is(strconv.Itoa(p.Port)))
+	r.flows()
+	p.Cut()
+	r.until("broker_port", is(strconv.Itoa(broker.Port)))
+	r.flows()
+	r.arrives(stop())
+	r.balanced(0, 0)
+	r.saysOnce("change over")
 }
