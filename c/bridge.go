@@ -108,6 +108,7 @@ func InfoError(text string) {
 // Counters are the publisher's, absolute.
 type Counters struct {
 	Connects, ConnectFailures, Published, Confirmed, Returned, Nacked, Dropped, Inflight uint64
+	Goroutines                                                                           int
 }
 
 // InfoCounters sets the publisher's counters in INFO. Any thread.
@@ -121,6 +122,7 @@ func InfoCounters(n Counters) {
 		nacked:           C.uint64_t(n.Nacked),
 		dropped:          C.uint64_t(n.Dropped),
 		inflight:         C.uint64_t(n.Inflight),
+		goroutines:       C.uint64_t(n.Goroutines),
 	})
 }
 

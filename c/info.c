@@ -82,6 +82,7 @@ void kea_info_counters(const struct kea_counters *c)
 	SET(nacked, nacked);
 	SET(poisoned, dropped);
 	SET(inflight, inflight);
+	SET(goroutines, goroutines);
 #undef SET
 }
 
@@ -134,6 +135,7 @@ void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report)
 		NUMBER("oldest_event_ms",
 		       kea_flow_oldest_ms(&kea.flow, kea.ctx, wall_ms()));
 	NUMBER("masks", kea.masks_count);
+	COUNTER("goroutines", goroutines);
 	if (f->home.cluster) {
 		COUNTER("settings_version", settings_version);
 		COUNTER("cluster_messages_ignored", bus_ignored);

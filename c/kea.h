@@ -78,7 +78,7 @@ void kea_info_error(const char *text, size_t len);
 /* Counters of the publisher, absolute. */
 struct kea_counters {
 	uint64_t connects, connect_failures, published, confirmed, returned,
-		nacked, dropped, inflight;
+		nacked, dropped, inflight, goroutines;
 };
 
 /* [any] */

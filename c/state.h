@@ -43,7 +43,7 @@ struct kea_module {
 	_Atomic uint32_t window; /* flow.window, for the publisher */
 	_Atomic bool main_called; /* a one-shot is under way */
 	_Atomic uint64_t connects, connect_failures, published, confirmed,
-		returned, nacked, poisoned, inflight;
+		returned, nacked, poisoned, inflight, goroutines;
 	_Atomic int state, port;
 	_Atomic uint64_t settings_version, bus_ignored;
 	struct kea_text host, error;

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"runtime"
 	"strconv"
 
 	"github.com/key-evt-amqp/key_evt_amqp/amqp"
@@ -95,6 +96,7 @@ func (l *link) Counted(n amqp.Counters) {
 		Published: n.Published, Confirmed: n.Confirmed,
 		Returned: n.Returned, Nacked: n.Nacked,
 		Dropped: n.Dropped, Inflight: n.Inflight,
+		Goroutines: runtime.NumGoroutine(),
 	})
 }
 

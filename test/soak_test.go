@@ -78,9 +78,26 @@ func (l *ledger) missing() (missing, acked int) {
 	return missing, acked
 }
 
-// footprint is what must not grow.
-type footprint struct{ rss, threads, descriptors int }
+// footprint is what must not grow. allocated is Redis's allocator's, without
+// what is the server's own (clients, backlog, AOF): with no keys, the module's.
+type footprint struct{ rss, allocated, threads, goroutines, descriptors int }
 
+// emptied is the footprint of a server with nothing undelivered, without keys.
+func (r *rig) emptied() footprint {
+	r.t.Helper()
+	r.do("FLUSHALL", "SYNC")
+	r.do("MEMORY", "PURGE")
+	f := footprintOf(r.t, r.Redis)
+	for line := range strings.Lines(r.Info(ctx, "memory").Val()) {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "used_memory_dataset:"); ok {
+			f.allocated, _ = strconv.Atoi(text)
+		}
+	}
+	f.goroutines = r.number("goroutines")
+	return f
+}
+
+// footprintOf is what the kernel says of a process.
 func footprintOf(t *testing.T, r *servers.Redis) (f footprint) {
 	t.Helper()
 	proc := fmt.Sprintf("/proc/%d/", r.Pid())
@@ -119,7 +136,7 @@ func TestSoak(t *testing.T) {
 	t.Cleanup(proxy.Cut)
 	conf := []string{
 		"appendonly yes", "appendfsync always", "key_evt_amqp.outbox yes", "key_evt_amqp.reconnect_delay_max 500",
-		"key_evt_amqp.heartbeat 5", "repl-backlog-size 32mb", "auto-aof-rewrite-min-size 256mb",
+		"key_evt_amqp.heartbeat 5", "repl-backlog-size 8mb", "auto-aof-rewrite-min-size 256mb",
 	}
 	// Two servers, of which one is the other's replica.
 	one := start(t, options{port: proxy.Port, events: "$gx", silent: true, config: conf})
@@ -238,6 +255,12 @@ func TestSoak(t *testing.T) {
 		{"a script makes 20,000 events", func() {
 			must(t, master.Do(ctx, "EVAL", "for i = 1, 20000 do redis.call('SET', KEYS[1] .. i, 'v', 'PX', 20000) end return 1", 1, "script").Err())
 		}},
+		{"the codec changes", func() {
+			for _, r := range []*rig{one, two} {
+				codec := []string{"own", "amqp091-go"}[random.IntN(2)]
+				must(t, r.Do(ctx, "CONFIG", "SET", "key_evt_amqp.codec", codec).Err())
+			}
+		}},
 		{"the module is loaded anew", func() {
 			eventually(t, func() error { return master.Do(ctx, "MODULE", "UNLOAD", "key_evt_amqp").Err() })
 			args := append([]any{"MODULE", "LOADEX", module(t), "CONFIG", "key_evt_amqp.outbox", "yes",
@@ -246,7 +269,7 @@ func TestSoak(t *testing.T) {
 		}},
 	}
 	drawn := map[string]int{}
-	until := time.Now().Add(*soakTime)
+	until := time.Now().Add(*soakTime * 2 / 3)
 	for time.Now().Before(until) {
 		f := faults[random.IntN(len(faults))]
 		if f.name == "the module is loaded anew" {
@@ -282,9 +305,13 @@ func TestSoak(t *testing.T) {
 	}
 
 	// Growth: of one process, under load and faults that don't restart it.
-	settled()
-	before := footprintOf(t, master.Redis)
-	until = time.Now().Add(*soakTime / 2)
+	quiet := func() footprint {
+		defer pause(&roles)()
+		settled()
+		return master.emptied()
+	}
+	before := quiet()
+	until = time.Now().Add(*soakTime / 3)
 	for time.Now().Before(until) {
 		proxy.Cut()
 		nap(time.Second)
@@ -292,8 +319,7 @@ func TestSoak(t *testing.T) {
 		nap(2 * time.Second)
 	}
 	stopLoad()
-	settled()
-	after := footprintOf(t, master.Redis)
+	after := quiet()
 
 	eventually(t, func() error {
 		if missing, acked := books.missing(); missing > 0 {
@@ -308,8 +334,12 @@ func TestSoak(t *testing.T) {
 		t.Error(e)
 	}
 	t.Logf("faults: %v", drawn)
-	t.Logf("%d acknowledged writes, %d events, %d duplicates; rss %d -> %d kB, threads %d -> %d, descriptors %d -> %d",
-		acked, books.events, books.copies, before.rss, after.rss, before.threads, after.threads, before.descriptors, after.descriptors)
+	t.Logf("%d acknowledged writes, %d events, %d duplicates; rss %d -> %d kB, allocated %d -> %d bytes, threads %d -> %d, goroutines %d -> %d, descriptors %d -> %d",
+		acked, books.events, books.copies, before.rss, after.rss, before.allocated, after.allocated, before.threads, after.threads,
+		before.goroutines, after.goroutines, before.descriptors, after.descriptors)
+	if after.allocated > before.allocated+1<<20 || after.goroutines > before.goroutines+4 {
+		t.Errorf("allocations or goroutines have grown")
+	}
 	if after.rss > before.rss+before.rss/4+16<<10 {
 		t.Errorf("rss has grown from %d to %d kB", before.rss, after.rss)
 	}
