@@ -43,6 +43,10 @@ func many(n int, format string) (out []string) {
 	return out
 }
 
+// ownCodec is the line of redis.conf for the module's own codec. Without it,
+// here as by default, amqp091-go speaks AMQP.
+const ownCodec = "key_evt_amqp.codec own"
+
 // ---- delivery
 
 // delivery measures events a second from the first SET to the last confirm, and
@@ -51,6 +55,9 @@ func delivery(b *rig) (out []measure) {
 	for _, k := range kinds {
 		out = append(out,
 			func(f figures) error { return deliver(b, f, "delivery, "+k.name, k, b.scale(200000), 0, nil) },
+			func(f figures) error {
+				return deliver(b, f, "delivery, "+k.name+", own codec", k, b.scale(200000), 0, nil, ownCodec)
+			},
 			func(f figures) error { return deliverPlain(b, f, "delivery, "+k.name, k, b.scale(200000), 0) })
 	}
 	return out
@@ -132,6 +139,9 @@ func moderate(b *rig) (out []measure) {
 		out = append(out,
 			func(f figures) error { return moderateModule(b, f, name, n, burst, float64(rate)) },
 			func(f figures) error {
+				return moderateModule(b, f, name+", own codec", n, burst, float64(rate), ownCodec)
+			},
+			func(f figures) error {
 				queue, drop, err := b.queue(kinds[1])
 				if err != nil {
 					return err
@@ -151,12 +161,12 @@ func moderate(b *rig) (out []measure) {
 	return out
 }
 
-func moderateModule(b *rig, f figures, name string, n, burst int, rate float64) error {
+func moderateModule(b *rig, f figures, name string, n, burst int, rate float64, lines ...string) error {
 	queue, drop, err := b.queue(kinds[1])
 	if err != nil {
 		return err
 	}
-	r, err := b.load(loading{queue: queue})
+	r, err := b.load(loading{queue: queue, lines: lines})
 	if err != nil {
 		return err
 	}
@@ -210,45 +220,50 @@ func pacedUsage(r *servers.Redis, n, burst int, rate float64) (usage, float64, e
 // latency measures, one at a time, from SET sent to message received, and from
 // publish to message received.
 func latency(b *rig) []measure {
-	return []measure{func(f figures) error {
-		n := b.scale(2000)
-		queue, drop, err := b.queue(kinds[1])
+	return []measure{
+		func(f figures) error { return latencyOf(b, f, "latency") },
+		func(f figures) error { return latencyOf(b, f, "latency, own codec", ownCodec) },
+	}
+}
+
+func latencyOf(b *rig, f figures, name string, lines ...string) error {
+	n := b.scale(2000)
+	queue, drop, err := b.queue(kinds[1])
+	if err != nil {
+		return err
+	}
+	r, err := b.load(loading{queue: queue, lines: lines})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := connect(r); err != nil {
+		return err
+	}
+	p, err := newPingPong(b, r, queue)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	w := startWatch()
+	var module, direct, ping samples
+	// By turns, so that both meet the same machine; with a pause, so that
+	// it is a low rate.
+	for i := range n {
+		time.Sleep(3 * time.Millisecond)
+		a, d, g, err := p.each(i)
 		if err != nil {
 			return err
 		}
-		r, err := b.load(loading{queue: queue})
-		if err != nil {
-			return err
+		if i >= n/10 {
+			module, direct, ping = append(module, a), append(direct, d), append(ping, g)
 		}
-		defer r.Close()
-		if err := connect(r); err != nil {
-			return err
-		}
-		p, err := newPingPong(b, r, queue)
-		if err != nil {
-			return err
-		}
-		defer p.close()
-		w := startWatch()
-		var module, direct, ping samples
-		// By turns, so that both meet the same machine; with a pause, so that
-		// it is a low rate.
-		for i := range n {
-			time.Sleep(3 * time.Millisecond)
-			a, d, g, err := p.each(i)
-			if err != nil {
-				return err
-			}
-			if i >= n/10 {
-				module, direct, ping = append(module, a), append(direct, d), append(ping, g)
-			}
-		}
-		f["latency others, cores"] = w.others()
-		f["latency, module p50, us"], f["latency, module p99, us"] = module.quantile(0.5), module.quantile(0.99)
-		f["latency, PING p50, us"] = ping.quantile(0.5)
-		f["latency, direct p50, us"], f["latency, direct p99, us"] = direct.quantile(0.5), direct.quantile(0.99)
-		return drop()
-	}}
+	}
+	f[name+" others, cores"] = w.others()
+	f[name+", module p50, us"], f[name+", module p99, us"] = module.quantile(0.5), module.quantile(0.99)
+	f[name+", PING p50, us"] = ping.quantile(0.5)
+	f[name+", direct p50, us"], f[name+", direct p99, us"] = direct.quantile(0.5), direct.quantile(0.99)
+	return drop()
 }
 
 // ---- drain
@@ -461,8 +476,10 @@ func idle(b *rig) []measure {
 
 // derive adds sums and differences of a round's figures.
 func derive(f figures) {
-	if p, ok := f["latency, PING p50, us"]; ok {
-		f["latency, PING and direct p50, us"] = p + f["latency, direct p50, us"]
+	for _, name := range []string{"latency", "latency, own codec"} {
+		if p, ok := f[name+", PING p50, us"]; ok {
+			f[name+", PING and direct p50, us"] = p + f[name+", direct p50, us"]
+		}
 	}
 	for _, unit := range []string{"CPU, ms/s", "threads"} {
 		module, ok := f["idle, module "+unit]

@@ -228,5 +228,8 @@ func overload(b *rig) []measure {
 			return pipelined(b, f, "overload, bare", r, n)
 		},
 		func(f figures) error { return captured(b, f, "overload, module", n, loading{}) },
+		func(f figures) error {
+			return captured(b, f, "overload, own codec, module", n, loading{lines: []string{ownCodec}})
+		},
 	}
 }

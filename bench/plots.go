@@ -166,8 +166,8 @@ func drawAll(rounds []figures, dir string) error {
 	short := []string{"persistent, classic", "transient, classic", "quorum"}
 	var rates, costs, labels []string
 	for i, k := range kinds {
-		for _, who := range []string{"plain", "module"} {
-			labels = append(labels, short[i]+": "+who)
+		for _, who := range []string{"plain", "module", "own codec, module"} {
+			labels = append(labels, short[i]+": "+strings.TrimSuffix(who, ", module"))
 			rates = append(rates, "delivery, "+k.name+", "+who+" events/s")
 			costs = append(costs, "delivery, "+k.name+", "+who+" cost, us/event")
 		}
@@ -188,13 +188,15 @@ func drawAll(rounds []figures, dir string) error {
 		height vg.Length
 	}{
 		{"main-thread", bars(rounds, "Redis's main thread", "CPU ns a SET", mains, mainNames), 290},
-		{"delivery", bars(rounds, "Delivery", "events a second", labels, rates), 190},
-		{"cost", bars(rounds, "Cost of delivery, Redis's main thread not counted", "CPU us an event", labels, costs), 190},
-		{"latency", bars(rounds, "Latency, one at a time", "us", []string{"direct publish, median", "SET to message, median", "direct publish, p99", "SET to message, p99"},
-			[]string{"latency, direct p50, us", "latency, module p50, us", "latency, direct p99, us", "latency, module p99, us"}), 150},
-		{"moderate", bars(rounds, "Moderate load", "CPU us an event", []string{"1,000/s: plain", "1,000/s: module", "10,000/s: plain", "10,000/s: module"},
-			[]string{"moderate, 1000/s, plain cost, us/event", "moderate, 1000/s, module cost, us/event",
-				"moderate, 10000/s, plain cost, us/event", "moderate, 10000/s, module cost, us/event"}), 150},
+		{"delivery", bars(rounds, "Delivery", "events a second", labels, rates), 250},
+		{"cost", bars(rounds, "Cost of delivery, Redis's main thread not counted", "CPU us an event", labels, costs), 250},
+		{"latency", bars(rounds, "Latency, one at a time", "us", []string{"direct publish, median", "SET to message, median", "own codec, median",
+			"direct publish, p99", "SET to message, p99", "own codec, p99"},
+			[]string{"latency, direct p50, us", "latency, module p50, us", "latency, own codec, module p50, us",
+				"latency, direct p99, us", "latency, module p99, us", "latency, own codec, module p99, us"}), 190},
+		{"moderate", bars(rounds, "Moderate load", "CPU us an event", []string{"1,000/s: plain", "1,000/s: module", "1,000/s: own codec", "10,000/s: plain", "10,000/s: module", "10,000/s: own codec"},
+			[]string{"moderate, 1000/s, plain cost, us/event", "moderate, 1000/s, module cost, us/event", "moderate, 1000/s, own codec, module cost, us/event",
+				"moderate, 10000/s, plain cost, us/event", "moderate, 10000/s, module cost, us/event", "moderate, 10000/s, own codec, module cost, us/event"}), 190},
 		{"growth-masks", curves(rounds, "Masks that match nothing", "masks", "main thread, CPU ns a SET", []line{
 			{"prefixes", at(maskCounts, "growth, %d masks, prefixes main thread, ns/SET")},
 			{"literals anywhere", at(maskCounts, "growth, %d masks, literals anywhere main thread, ns/SET")},

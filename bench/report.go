@@ -21,7 +21,7 @@ type row struct {
 	atLeast bool // the goal is a least value, not a most; no goal is 0
 }
 
-var rows = []row{
+var rows = withOwnCodec([]row{
 	{"main", "main thread, floor (empty callback) over bare", "floor main thread, ns/SET", "bare main thread, ns/SET", 0, false},
 	{"main", "main thread, no mask, over floor", "no mask main thread, ns/SET", "floor main thread, ns/SET", 0, false},
 	{"main", "main thread, filtered, over floor", "1 mask, none matches main thread, ns/SET", "floor main thread, ns/SET", 1.03, false},
@@ -40,6 +40,8 @@ var rows = []row{
 
 	{"overload", "throughput under overload, over bare", "overload, module SETs/s", "overload, bare SETs/s", 0.5, true},
 	{"overload", "worst latency under overload, ms", "overload, module worst, ms", "", 25, false},
+	{"overload", "worst latency of bare Redis, quiet cores, ms", "overload, bare worst, ms", "", 0, false},
+	{"main", "worst latency of bare Redis, busy cores, ms", "bare, busy worst, ms", "", 0, false},
 
 	{"delivery", "delivery, persistent, classic queue, over plain", "delivery, persistent, classic queue, module events/s", "delivery, persistent, classic queue, plain events/s", 1, true},
 	{"delivery", "delivery, transient, classic queue, over plain", "delivery, transient, classic queue, module events/s", "delivery, transient, classic queue, plain events/s", 1.1, true},
@@ -70,6 +72,24 @@ var rows = []row{
 	{"idle", "idle CPU over bare", "idle, module CPU, ms/s", "idle, bare CPU, ms/s", 0, false},
 	{"idle", "idle CPU more than bare, ms/s", "idle, module more CPU, ms/s", "", 0, false},
 	{"idle", "threads added", "idle, module more threads", "", 8, false},
+})
+
+// withOwnCodec adds, below each row whose figure was taken with both codecs,
+// that of the module's own.
+func withOwnCodec(rows []row) (out []row) {
+	for _, r := range rows {
+		out = append(out, r)
+		group, figure, ok := strings.Cut(r.of, ", module")
+		if !ok || !slices.Contains([]string{"overload", "delivery", "moderate", "latency"}, r.group) || strings.Contains(r.what, "main thread") {
+			continue
+		}
+		r.what, r.of = r.what+", own codec", group+", own codec, module"+figure
+		if r.group == "latency" { // publishes by turns of its own
+			r.over = strings.Replace(r.over, "latency", "latency, own codec", 1)
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 // values are the row's, a round each.
