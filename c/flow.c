@@ -78,6 +78,15 @@ void kea_flow_visit(struct kea_flow *f,
 	}
 }
 
+void kea_flow_free(struct kea_flow *f)
+{
+	struct kea_lent_run r;
+
+	while (kea_lent_unlend(f->lent, &r))
+		kea_run_release(&f->queue, &r.run, r.run.count);
+	kea_queue_free(&f->queue);
+}
+
 /* forget_list: nothing is known of the list; what was lent is in memory, and
  * stays so. */
 static void forget_list(struct kea_flow *f)

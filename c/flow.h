@@ -82,6 +82,9 @@ void kea_flow_forget_list(struct kea_flow *f);
  * somebody else. Runs inside the keyspace callback. */
 void kea_flow_list_touched(struct kea_flow *f, const char *name, size_t len);
 
+/* kea_flow_free frees all records, lent ones too: there must be no publisher. */
+void kea_flow_free(struct kea_flow *f);
+
 /* kea_flow_undelivered counts the events that a shutdown would lose: neither
  * settled nor in the list. */
 uint64_t kea_flow_undelivered(const struct kea_flow *f);

@@ -147,7 +147,7 @@ void kea_log(const char *level, const char *text)
 static void release_all(void)
 {
 	kea.active = false;
-	kea_queue_free(&kea.flow.queue);
+	kea_flow_free(&kea.flow);
 	if (kea_queue_allocated() != 0)
 		RedisModule_Log(NULL, "warning",
 				"key_evt_amqp: %llu bytes of the event queue "

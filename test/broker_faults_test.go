@@ -229,7 +229,7 @@ func TestAlarmsAndRestarts(t *testing.T) {
 		{"disk", "low on disk", []string{"set_disk_free_limit", "900000GB"}, []string{"set_disk_free_limit", "1MB"}},
 	} {
 		t.Run(test.name+" alarm", func(t *testing.T) {
-			r := startAt(t, b, b.Port, "key_evt_amqp.heartbeat 1")
+			r := startAt(t, b, b.Port, "key_evt_amqp.heartbeat 2")
 			stop := r.keepsSetting("k")
 			r.flows()
 			ctl(t, b, test.set...)
