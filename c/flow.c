@@ -563,7 +563,7 @@ bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 	 */
 	bool writable = ours && RedisModule_AvoidReplicaTraffic() == 0;
 	struct kea_list list = { 0 };
-	bool lent = false, due = store_due(f, how), must_store;
+	bool lent = false, due = store_due(f, how), must_store, usable;
 
 	f->store_more = false;
 	/* A missing key must not be opened for reading: it counts as a miss. */
@@ -584,13 +584,14 @@ bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 		store(f, &list, how, &lent);
 	if (list.usable && how != KEA_TURN_STORE_ALL)
 		lent |= lend_list(f, &list, writable);
+	usable = list.usable;
 	kea_list_close(&list);
 
 	must_store = f->outbox && ours && f->list_limit >= 0 && !f->wrong_type;
 	if (f->pending == 0 && how != KEA_TURN_STORE_ALL && !must_store)
 		lent |= lend_memory(f, NULL);
 	if (ours && (f->list_limit < 0 || f->wrong_type ||
-		     (writable && due && !list.usable)))
+		     (writable && due && !usable)))
 		drop_memory(f);
 
 	f->captured = 0;
