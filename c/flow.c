@@ -552,7 +552,8 @@ static void set_wrong_type(struct kea_flow *f, bool wrong)
 bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 {
 	int flags = RedisModule_GetContextFlags(ctx);
-	bool ours = (flags & REDISMODULE_CTX_FLAGS_MASTER) &&
+	bool master = flags & REDISMODULE_CTX_FLAGS_MASTER;
+	bool ours = master &&
 		    !(flags & (REDISMODULE_CTX_FLAGS_LOADING |
 			       REDISMODULE_CTX_FLAGS_ASYNC_LOADING)) &&
 		    how != KEA_TURN_LEND_ONLY;
@@ -588,7 +589,9 @@ bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 	kea_list_close(&list);
 
 	must_store = f->outbox && ours && f->list_limit >= 0 && !f->wrong_type;
-	if (f->pending == 0 && how != KEA_TURN_STORE_ALL && !must_store)
+	/* What may be in a list not looked at yet is older. */
+	if ((f->list_known || f->wrong_type || !master) && f->pending == 0 &&
+	    how != KEA_TURN_STORE_ALL && !must_store)
 		lent |= lend_memory(f, NULL);
 	if (ours && (f->list_limit < 0 || f->wrong_type ||
 		     (writable && due && !usable)))
