@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -165,13 +166,40 @@ static void release_all(void)
 	kea.event_fd = -1;
 }
 
+/*
+ * Memory for chunks, from the kernel and not from the server's allocator: what
+ * that gives out counts towards maxmemory. An eviction makes events, whose
+ * memory would make evictions in turn, and a slow broker would cost the cache
+ * its keys or clients an OOM error. The server leaves out its own buffers for
+ * replicas and the AOF for that reason. buffer_limit bounds ours.
+ *
+ * Populated at once: page faults one by one cost more, and all is written soon.
+ */
+static void *map_pages(size_t size)
+{
+	void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (pages != MAP_FAILED)
+		return pages;
+	RedisModule_Log(NULL, "warning",
+			"key_evt_amqp: out of memory for %llu bytes of events",
+			(unsigned long long)size);
+	abort();
+}
+
+static void unmap_pages(void *pages, size_t size)
+{
+	munmap(pages, size);
+}
+
 static int prepare(RedisModuleCtx *ctx)
 {
 	bool cluster = RedisModule_GetContextFlags(ctx) &
 		       REDISMODULE_CTX_FLAGS_CLUSTER;
 
 	memset(&kea, 0, sizeof(kea));
-	kea_queue_allocator(RedisModule_Alloc, RedisModule_Free);
+	kea_queue_allocator(map_pages, unmap_pages);
 	kea.flow.lent = &kea.lent;
 	kea.flow.list_check = true;
 	kea_home_init(&kea.flow.home, ctx, cluster);

@@ -11,11 +11,27 @@ struct kea_front {
 	struct kea_run run;
 };
 
-static void *(*chunk_alloc)(size_t) = malloc;
-static void (*chunk_release)(void *) = free;
+void *kea_queue_scratch(size_t len)
+{
+	void *memory = malloc(len > 0 ? len : 1);
+
+	if (!memory)
+		abort();
+	return memory;
+}
+
+static void scratch_free(void *memory, size_t len)
+{
+	(void)len;
+	free(memory);
+}
+
+static void *(*chunk_alloc)(size_t) = kea_queue_scratch;
+static void (*chunk_release)(void *, size_t) = scratch_free;
 static size_t allocated;
 
-void kea_queue_allocator(void *(*alloc)(size_t), void (*release)(void *))
+void kea_queue_allocator(void *(*alloc)(size_t),
+			 void (*release)(void *, size_t))
 {
 	chunk_alloc = alloc;
 	chunk_release = release;
@@ -24,16 +40,6 @@ void kea_queue_allocator(void *(*alloc)(size_t), void (*release)(void *))
 size_t kea_queue_allocated(void)
 {
 	return allocated;
-}
-
-void *kea_queue_scratch(size_t len)
-{
-	return chunk_alloc(len > 0 ? len : 1);
-}
-
-void kea_queue_scratch_free(void *memory)
-{
-	chunk_release(memory);
 }
 
 bool kea_record_valid(const void *bytes, size_t len)
@@ -74,6 +80,12 @@ static struct kea_chunk *chunk_new(struct kea_queue *q, size_t size)
 	return c;
 }
 
+static void chunk_give_back(struct kea_chunk *c)
+{
+	allocated -= sizeof(*c) + c->size;
+	chunk_release(c, sizeof(*c) + c->size);
+}
+
 static void chunk_free(struct kea_queue *q, struct kea_chunk *c)
 {
 	if (c->size == KEA_CHUNK_BYTES && q->spares_count < KEA_CHUNK_SPARES) {
@@ -82,8 +94,7 @@ static void chunk_free(struct kea_queue *q, struct kea_chunk *c)
 		q->spares_count++;
 		return;
 	}
-	allocated -= sizeof(*c) + c->size;
-	chunk_release(c);
+	chunk_give_back(c);
 }
 
 /* chunk_write puts a record's length word in place; the caller knows it fits. */
@@ -177,7 +188,7 @@ void kea_queue_take(struct kea_queue *q, const struct kea_run *run)
 		f->run.count -= run->count;
 		if (f->run.count == 0) {
 			q->front = f->next;
-			chunk_release(f);
+			free(f);
 		}
 		return;
 	}
@@ -200,7 +211,7 @@ void kea_queue_putback(struct kea_queue *q, const struct kea_run *run)
 
 	if (run->count == 0)
 		return;
-	f = chunk_alloc(sizeof(*f));
+	f = kea_queue_scratch(sizeof(*f));
 	f->run = *run;
 	f->next = q->front;
 	q->front = f;
@@ -266,16 +277,13 @@ void kea_queue_free(struct kea_queue *q)
 		kea_queue_take(q, &run);
 		kea_run_release(q, &run, run.count);
 	}
-	if (q->tail) {
-		allocated -= sizeof(*q->tail) + q->tail->size;
-		chunk_release(q->tail);
-	}
+	if (q->tail)
+		chunk_give_back(q->tail);
 	while (q->spares) {
 		struct kea_chunk *c = q->spares;
 
 		q->spares = c->next;
-		allocated -= sizeof(*c) + c->size;
-		chunk_release(c);
+		chunk_give_back(c);
 	}
 	memset(q, 0, sizeof(*q));
 }

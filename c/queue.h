@@ -91,13 +91,13 @@ size_t kea_queue_allocated(void);
 
 /*
  * kea_queue_allocator sets where chunks come from; before the first use.
- * alloc must not fail (Redis's aborts). The default is malloc.
+ * alloc must not fail; release is told the size. The default is malloc.
  */
-void kea_queue_allocator(void *(*alloc)(size_t), void (*release)(void *));
+void kea_queue_allocator(void *(*alloc)(size_t),
+			 void (*release)(void *, size_t));
 
-/* kea_queue_scratch: memory for a moment, from the queue's allocator. */
+/* kea_queue_scratch is malloc that does not fail; free gives it back. */
 void *kea_queue_scratch(size_t len);
-void kea_queue_scratch_free(void *memory);
 
 /* kea_queue_append makes room for a record of len bytes at the end and returns
  * it, 8-byte aligned, for the caller to fill in at once. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -116,7 +117,7 @@ static int read_one(FILE *f, uint64_t left, struct kea_queue *q, uint64_t count)
 		check_sum(bytes, len) == sum && kea_record_valid(bytes, len);
 	if (sound)
 		memcpy(kea_queue_append(q, len), bytes, len);
-	kea_queue_scratch_free(bytes);
+	free(bytes);
 	return sound ? 1 : -1;
 }
 

@@ -477,6 +477,40 @@ func (r *rig) usedMemory() (n int) {
 	return n
 }
 
+// Events that wait in memory are none of maxmemory's: nothing is evicted for
+// them, and no command is refused.
+func TestEventsInMemoryEvictNothing(t *testing.T) {
+	const keys, rounds = 1000, 50
+	r, p := proxied(t, options{events: "$e", limit: "-1", config: []string{"maxmemory-policy allkeys-lru"}})
+	fill := func() (want []string) {
+		pipe := r.Pipeline()
+		for i := range keys {
+			key := fmt.Sprintf("k%d", i)
+			pipe.Set(ctx, key, "x", 0)
+			want = append(want, "0\nset\n"+key)
+		}
+		_, err := pipe.Exec(ctx)
+		must(t, err)
+		return want
+	}
+	want := fill()
+	r.arrives(want)
+	p.Cut()
+	r.do("CONFIG", "SET", "maxmemory", r.usedMemory()+1<<20)
+	for range rounds {
+		want = append(want, fill()...)
+	}
+	if n, err := strconv.Atoi(r.info("buffer_bytes")); err != nil || n < 2<<20 {
+		t.Fatalf("buffer_bytes %d: too few to tell (%v)", n, err)
+	}
+	if n := r.DBSize(ctx).Val(); n != keys {
+		t.Errorf("%d of %d keys are left", n, keys)
+	}
+	must(t, p.Mend())
+	r.arrives(want)
+	r.balanced(0, 0)
+}
+
 func TestAScriptThatMakesAMillionEvents(t *testing.T) {
 	r := start(t, options{events: "$", silent: true, config: []string{"key_evt_amqp.delivery_mode 1"}})
 	// The queue keeps the newest: what came before them was confirmed as well.
