@@ -2,8 +2,8 @@
 # Runs Redis's own test suite, that of Debian's source package of Redis 7.0,
 # with our module loaded into every server that it starts, and sees whether
 # Redis still passes. The module forwards every event of every class to a
-# private RabbitMQ: with the broker there the fallback list stays unused, so
-# that tests which count keys see their own.
+# private RabbitMQ: with the broker there, and much room in memory, the fallback
+# list stays unused, so that tests which count keys see their own.
 #
 #   redis-suite.sh [UNIT ...]    default: all, and those of the module API
 #
@@ -50,7 +50,8 @@ with_module() { # log option ...
 	with_log=$1
 	shift
 	suite "$with_log" --config loadmodule \
-		"$module Amn 127.0.0.1 $KEA_BROKER_PORT guest guest 20 amq.fanout redis 1 10000000 ALL" "$@"
+		"$module Amn 127.0.0.1 $KEA_BROKER_PORT guest guest 20 amq.fanout redis 1 10000000 ALL" \
+		--config key_evt_amqp.buffer_limit 4294967296 "$@"
 }
 
 # The tests that a log says failed; an exception ends the whole unit.
