@@ -119,39 +119,65 @@ static void after_turn(RedisModuleCtx *ctx, uint32_t type)
 	}
 }
 
-int kea_on_key_event(RedisModuleCtx *ctx, int type, const char *event,
-		     RedisModuleString *key)
+/* capture takes the event in, when it is one to forward. */
+static void capture(RedisModuleCtx *ctx, int type, const char *event,
+		    RedisModuleString *key)
 {
 	const char *bytes;
 	size_t len;
 
-	if (!kea.active)
-		return REDISMODULE_OK;
 	/* Also on a replica and while loading: it may be ours one day. */
 	if (((uint32_t)type & kea.list_classes) && list_touched(ctx, key))
-		return REDISMODULE_OK;
+		return;
 	if (!((uint32_t)type & kea.classes) || !kea.masks)
-		return REDISMODULE_OK;
+		return;
 	/* A replica's events are its master's; what is loaded has happened
 	 * before. */
 	if (RedisModule_GetContextFlags(ctx) & NOT_OURS)
-		return REDISMODULE_OK;
+		return;
 	if (list_touched(ctx, key))
-		return REDISMODULE_OK;
+		return;
 	bytes = RedisModule_StringPtrLen(key, &len);
 	if (!kea_match(kea.masks, (const uint8_t *)bytes, len)) {
 		kea.filtered++;
-		return REDISMODULE_OK;
+		return;
 	}
 	/* Not deleted: gone with its slot. */
 	if (kea.list_classes && type == REDISMODULE_NOTIFY_GENERIC &&
 	    strcmp(event, "del") == 0 &&
 	    !kea_home_owns(&kea.flow.home, ctx, key))
-		return REDISMODULE_OK;
+		return;
 	append(event, bytes, len, RedisModule_GetSelectedDb(ctx));
 	kea.captured++;
 	kea.flow.captured++;
 	if (kea.past_turn)
 		after_turn(ctx, (uint32_t)type);
+}
+
+/*
+ * Valkey 8.1 calls us on the client that runs the command, selects the event's
+ * database for it, and does not select the former one again (valkey-io/valkey
+ * pull request 4024). A MOVE would go to replicas and the AOF with the wrong
+ * database, and so would the client's next commands. Of MOVE we can tell what
+ * it was: its first event is of there, its last of where the key went. On other
+ * servers the client is a temporary one, and this does nothing.
+ */
+static void give_client_back(RedisModuleCtx *ctx, const char *event)
+{
+	if (strcmp(event, "move_from") == 0)
+		kea.moved_from = RedisModule_GetSelectedDb(ctx);
+	else if (strcmp(event, "move_to") == 0)
+		RedisModule_SelectDb(ctx, kea.moved_from);
+}
+
+int kea_on_key_event(RedisModuleCtx *ctx, int type, const char *event,
+		     RedisModuleString *key)
+{
+	if (!kea.active)
+		return REDISMODULE_OK;
+	capture(ctx, type, event, key);
+	/* Also on a replica, whose client is its link to the master. */
+	if (type == REDISMODULE_NOTIFY_GENERIC)
+		give_client_back(ctx, event);
 	return REDISMODULE_OK;
 }

@@ -73,8 +73,13 @@ uint32_t kea_server_classes(void)
 
 int kea_subscribe(uint32_t classes)
 {
-	uint32_t missing = (classes | kea.list_classes) & ~kea.subscribed;
+	uint32_t missing = classes | kea.list_classes;
 
+	/* A MOVE's new key is told of by itself: give_client_back in hook.c
+	 * needs what follows. */
+	if (classes & REDISMODULE_NOTIFY_NEW)
+		missing |= REDISMODULE_NOTIFY_GENERIC;
+	missing &= ~kea.subscribed;
 	/* Before OnLoad's end nothing may be subscribed: see there. */
 	if (!kea.active || missing == 0)
 		return REDISMODULE_OK;

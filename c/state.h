@@ -25,6 +25,7 @@ struct kea_module {
 	const struct kea_program *masks;
 	uint64_t masks_count;
 	uint32_t list_classes; /* by whose events lists show up; cluster only */
+	int moved_from;        /* database of the last MOVE */
 	uint64_t origin, seq;
 	uint64_t captured, filtered;
 	struct kea_flow flow;

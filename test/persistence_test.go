@@ -69,6 +69,47 @@ func replicated(t *testing.T, o options) (master, replica *rig, mend func() erro
 	return master, replica, p.Mend
 }
 
+// Events of two databases in one command: neither the client nor what replicas
+// and the AOF get may change over to the other.
+func TestMoveLeavesTheClientInItsDatabase(t *testing.T) {
+	for _, events := range []string{"g", "n", "An"} {
+		t.Run(events, func(t *testing.T) {
+			master, replica, mend := replicated(t, options{events: events, masks: "^k$", config: []string{"appendonly yes"}})
+			conn := master.Conn()
+			defer conn.Close()
+			must(t, conn.Select(ctx, 2).Err())
+			want := []string{"2\nnew\nk", "2\nset\nk", "5\nnew\nk", "2\nmove_from\nk", "5\nmove_to\nk"}
+			must(t, conn.Set(ctx, "k", "v", 0).Err())
+			must(t, conn.Move(ctx, "k", 5).Err())
+			must(t, conn.Set(ctx, "after", "v", 0).Err())
+			digest := func(r *rig) string { return fmt.Sprint(r.do("DEBUG", "DIGEST")) }
+			for db, keys := range map[int]string{2: "[after]", 5: "[k]"} {
+				must(t, conn.Select(ctx, db).Err())
+				if got := fmt.Sprint(conn.Keys(ctx, "*").Val()); got != keys {
+					t.Errorf("database %d has the keys %s, want %s", db, got, keys)
+				}
+			}
+			must(t, mend())
+			master.arrives(slices.DeleteFunc(want, func(body string) bool {
+				event := strings.Split(body, "\n")[1]
+				return events == "g" && !strings.HasPrefix(event, "move") || events == "n" && event != "new"
+			}))
+			master.until("fallback_length", is("0"))
+			same := digest(master)
+			eventually(t, func() error {
+				if got := digest(replica); got != same {
+					return fmt.Errorf("the replica's digest is %s, the master's %s", got, same)
+				}
+				return nil
+			})
+			master.do("DEBUG", "LOADAOF")
+			if got := digest(master); got != same {
+				t.Errorf("from the AOF came %s, not %s", got, same)
+			}
+		})
+	}
+}
+
 func TestReplicaSendsNothingAndDeliversWhenPromoted(t *testing.T) {
 	master, replica, mend := replicated(t, options{events: "$"})
 	master.sets("k", 5000)
