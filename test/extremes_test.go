@@ -62,7 +62,8 @@ func TestBackgroundSavesUnderLoad(t *testing.T) {
 		r.do("BGREWRITEAOF")
 		eventually(t, func() error {
 			info, err := r.Info(ctx, "persistence").Result()
-			if err != nil || !strings.Contains(info, "rdb_bgsave_in_progress:0") || !strings.Contains(info, "aof_rewrite_in_progress:0") {
+			if err != nil || !strings.Contains(info, "rdb_bgsave_in_progress:0") || !strings.Contains(info, "aof_rewrite_in_progress:0") ||
+				!strings.Contains(info, "aof_rewrite_scheduled:0") {
 				return fmt.Errorf("a child is at work, error %v", err)
 			}
 			return nil
