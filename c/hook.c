@@ -12,10 +12,6 @@
 #include <string.h>
 #include <time.h>
 
-#define NOT_OURS                                                              \
-	(REDISMODULE_CTX_FLAGS_SLAVE | REDISMODULE_CTX_FLAGS_LOADING |        \
-	 REDISMODULE_CTX_FLAGS_ASYNC_LOADING)
-
 static uint64_t now_ms(void)
 {
 	struct timespec t;
@@ -74,11 +70,8 @@ static void no_op(void *unused)
 
 /* list_touched: a fallback list. Somebody else's doing, for we write without
  * events: look at the list again. */
-static bool list_touched(RedisModuleCtx *ctx, RedisModuleString *key)
+static bool list_touched(RedisModuleCtx *ctx, const char *bytes, size_t len)
 {
-	size_t len;
-	const char *bytes = RedisModule_StringPtrLen(key, &len);
-
 	if (!kea_home_is(&kea.flow.home, bytes, len) ||
 	    RedisModule_GetSelectedDb(ctx) != 0)
 		return false;
@@ -123,21 +116,16 @@ static void after_turn(RedisModuleCtx *ctx, uint32_t type)
 static void capture(RedisModuleCtx *ctx, int type, const char *event,
 		    RedisModuleString *key)
 {
+	bool wanted = ((uint32_t)type & kea.classes) && kea.masks;
 	const char *bytes;
 	size_t len;
 
-	/* Also on a replica and while loading: it may be ours one day. */
-	if (((uint32_t)type & kea.list_classes) && list_touched(ctx, key))
-		return;
-	if (!((uint32_t)type & kea.classes) || !kea.masks)
-		return;
-	/* A replica's events are its master's; what is loaded has happened
-	 * before. */
-	if (RedisModule_GetContextFlags(ctx) & NOT_OURS)
-		return;
-	if (list_touched(ctx, key))
+	if (!wanted && !((uint32_t)type & kea.list_classes))
 		return;
 	bytes = RedisModule_StringPtrLen(key, &len);
+	/* Also on a replica and while loading: it may be ours one day. */
+	if (list_touched(ctx, bytes, len) || !wanted || !kea.ours)
+		return;
 	if (!kea_match(kea.masks, (const uint8_t *)bytes, len)) {
 		kea.filtered++;
 		return;

@@ -294,6 +294,7 @@ static int load(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 	 */
 	kea_take_in_spool(ctx);
 	kea.active = true;
+	kea_look_whose(ctx);
 	kea_subscribe(kea.classes);
 	kea_bus_init(ctx);
 	return REDISMODULE_OK;

@@ -28,6 +28,10 @@ struct kea_module {
 	int moved_from;        /* database of the last MOVE */
 	uint64_t origin, seq;
 	uint64_t captured, filtered;
+	/* The server is a master and not loading. Kept by the events that
+	 * announce each change of that (kea_look_whose): to ask at each
+	 * keyspace event is dear, for the answer comes with a look at memory. */
+	bool ours;
 	struct kea_flow flow;
 
 	bool spooled;        /* a spool file is there, and was taken in */
@@ -64,6 +68,7 @@ int kea_on_key_event(RedisModuleCtx *ctx, int type, const char *event,
 /* turn.c */
 void kea_on_loop(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
 		 void *data);
+void kea_look_whose(RedisModuleCtx *ctx); /* sets ours */
 void kea_wake_main(void);
 void kea_wake_publisher(void);
 

@@ -66,12 +66,23 @@ static void before_sleep(RedisModuleCtx *ctx)
 	kea.nudged = false;
 }
 
+/* A replica's events are its master's; what is loaded has happened before. */
+void kea_look_whose(RedisModuleCtx *ctx)
+{
+	kea.ours = !(RedisModule_GetContextFlags(ctx) &
+		     (REDISMODULE_CTX_FLAGS_SLAVE |
+		      REDISMODULE_CTX_FLAGS_LOADING |
+		      REDISMODULE_CTX_FLAGS_ASYNC_LOADING));
+}
+
 void kea_on_loop(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
 		 void *data)
 {
 	(void)data;
 	if (!kea.active)
 		return;
+	if (e.id != REDISMODULE_EVENT_EVENTLOOP)
+		kea_look_whose(ctx);
 	switch (e.id) {
 	case REDISMODULE_EVENT_EVENTLOOP:
 		if (sub == REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP)
