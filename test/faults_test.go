@@ -59,25 +59,29 @@ func TestBrokerKilledUnderLoad(t *testing.T) {
 
 func TestNetworkCutAgainAndAgain(t *testing.T) {
 	r, p := proxied(t, options{events: "$"})
-	const events = 30000
+	r.throughCuts(p, 30, 8)
+}
+
+// throughCuts makes thousands of events while the network is cut again and
+// again, and sees them arrive.
+func (r *rig) throughCuts(p *servers.Proxy, thousands, cuts int) {
+	r.t.Helper()
 	var load sync.WaitGroup
-	load.Add(1)
-	go func() {
-		defer load.Done()
-		for i := range 30 {
-			r.sets(fmt.Sprintf("k%02d-", i), events/30)
+	load.Go(func() {
+		for i := range thousands {
+			r.sets(fmt.Sprintf("k%02d-", i), 1000)
 		}
-	}()
-	for range 8 {
+	})
+	for range cuts {
 		r.until("state", is("connected"))
 		p.Cut()
 		r.until("state", func(s string) bool { return s == "backoff" || s == "connecting" })
-		must(t, p.Mend())
+		must(r.t, p.Mend())
 	}
 	load.Wait()
 	var want []string
-	for i := range 30 {
-		want = append(want, setBodies(fmt.Sprintf("k%02d-", i), events/30)...)
+	for i := range thousands {
+		want = append(want, setBodies(fmt.Sprintf("k%02d-", i), 1000)...)
 	}
 	r.arrives(want)
 	r.balanced(0, 0)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/key-evt-amqp/key_evt_amqp/test/servers"
@@ -211,27 +210,7 @@ func TestTLS(t *testing.T) {
 		p, err := servers.NewProxy(fmt.Sprintf("127.0.0.1:%d", b.TLSPort))
 		must(t, err)
 		t.Cleanup(p.Cut)
-		r := startAt(t, b, p.Port, on, own)
-		const events = 20000
-		var load sync.WaitGroup
-		load.Go(func() {
-			for i := range 20 {
-				r.sets(fmt.Sprintf("k%02d-", i), events/20)
-			}
-		})
-		for range 5 {
-			r.until("state", is("connected"))
-			p.Cut()
-			r.until("state", func(s string) bool { return s == "backoff" || s == "connecting" })
-			must(t, p.Mend())
-		}
-		load.Wait()
-		var want []string
-		for i := range 20 {
-			want = append(want, setBodies(fmt.Sprintf("k%02d-", i), events/20)...)
-		}
-		r.arrives(want)
-		r.balanced(0, 0)
+		startAt(t, b, p.Port, on, own).throughCuts(p, 20, 5)
 	})
 }
 
