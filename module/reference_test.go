@@ -58,7 +58,7 @@ var meanings = map[string]string{
 	"connect_timeout":     "Milliseconds for TCP, TLS and AMQP handshakes together.",
 	"reconnect_delay_max": "Milliseconds; delays between attempts grow from 100, with jitter, up to this.",
 	"max_inflight":        "Events sent and not yet confirmed.",
-	"buffer_limit":        "Bytes of undelivered events in memory before they go to the fallback list.",
+	"buffer_limit":        "Bytes of undelivered events in memory before they go to the fallback list. They do not count towards maxmemory.",
 	"outbox": "`yes`: every event is in the fallback list before the client has its reply, until the broker confirms it. What Redis's persistence " +
 		"keeps of a write, it then keeps of its event.",
 	"shutdown_timeout": "Milliseconds that SHUTDOWN may wait for confirms; what is left goes into a spool file in the server's dir, taken in at the next load.",
