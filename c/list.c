@@ -41,6 +41,8 @@ void kea_list_close(struct kea_list *l)
 	replicate_pops(l);
 	if (l->key)
 		RedisModule_CloseKey(l->key);
+	if (l->changed)
+		RedisModule_SignalModifiedKey(l->ctx, l->name);
 	memset(l, 0, sizeof(*l));
 }
 
@@ -56,6 +58,7 @@ void kea_list_push(struct kea_list *l, const struct kea_run *run)
 	uint32_t left = run->count;
 
 	replicate_pops(l); /* they came first */
+	l->changed = true;
 	while (left > 0) {
 		size_t n = 0;
 
@@ -111,6 +114,7 @@ void kea_list_drop(struct kea_list *l, uint64_t n)
 			return;
 		RedisModule_FreeString(l->ctx, s);
 		l->popped++;
+		l->changed = true;
 	}
 }
 
@@ -133,6 +137,7 @@ bool kea_list_pop(struct kea_list *l, const struct kea_record *expected)
 	}
 	RedisModule_FreeString(l->ctx, s);
 	l->popped++;
+	l->changed = true;
 	return true;
 }
 
@@ -156,6 +161,7 @@ void kea_list_prepend(struct kea_list *l, struct kea_list *from)
 					     batch[n]);
 		}
 		if (n > 0) {
+			l->changed = from->changed = true;
 			RedisModule_Replicate(l->ctx, "RPOP", "sl", from->name,
 					      (long long)n);
 			RedisModule_Replicate(l->ctx, "LPUSH", "sv", l->name,

@@ -20,13 +20,15 @@ struct kea_list {
 	RedisModuleKey *key;   /* NULL: no such key (opened for reading) */
 	uint64_t popped;       /* pops not replicated yet */
 	bool usable;           /* a list, or nothing */
+	bool changed;
 };
 
 /* Opens for reading and writing. Close it with kea_list_close. */
 void kea_list_open(struct kea_list *l, RedisModuleCtx *ctx,
 		   RedisModuleString *name, bool write);
 
-/* Replicates what is outstanding and closes. Safe on a list never opened. */
+/* Replicates what is outstanding, tells those who watch or track the key when
+ * it has changed, and closes. Safe on a list never opened. */
 void kea_list_close(struct kea_list *l);
 
 uint64_t kea_list_length(const struct kea_list *l);

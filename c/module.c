@@ -233,10 +233,13 @@ static bool log_error(RedisModuleCtx *ctx, char *error)
 
 /* options: else a server with any module turns features of its own off,
  * repl-diskless-load swapdb and Valkey's atomic slot migration. We keep nothing
- * that either could upset: what we write are ordinary keys. */
+ * that either could upset: what we write are ordinary keys. And we say ourselves
+ * when the list has changed: else opening it to look would tell so to all who
+ * watch or track it, once a second. */
 static int options(void)
 {
-	int all = REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD;
+	int all = REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD |
+		  REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
 
 	/* The same bit may mean something else to Redis one day. */
 	if (kea_api_valkey_options)

@@ -49,6 +49,7 @@ typedef struct RedisModuleScanCursor RedisModuleScanCursor;
 #define REDISMODULE_CTX_FLAGS_DENY_BLOCKING (1 << 21)
 #define REDISMODULE_CTX_FLAGS_ASYNC_LOADING (1 << 23)
 
+#define REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED (1 << 1)
 #define REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD (1 << 2)
 /* Valkey's alone (9.0 and newer). */
 #define VALKEYMODULE_OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION (1 << 5)
@@ -192,6 +193,7 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 	X(RedisModuleKey *, OpenKey,                                           \
 	  (RedisModuleCtx *, RedisModuleString *, int))                        \
 	X(void, CloseKey, (RedisModuleKey *))                                  \
+	X(int, SignalModifiedKey, (RedisModuleCtx *, RedisModuleString *))     \
 	X(int, KeyType, (RedisModuleKey *))                                    \
 	X(size_t, ValueLength, (RedisModuleKey *))                             \
 	X(int, ListPush, (RedisModuleKey *, int, RedisModuleString *))         \

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 )
 
 func TestAOFIsNotReplayedAsEvents(t *testing.T) {
@@ -67,6 +69,57 @@ func replicated(t *testing.T, o options) (master, replica *rig, mend func() erro
 	})
 	p.Cut()
 	return master, replica, p.Mend
+}
+
+// Who watches the list, or has a client-side cache of it, hears of changes and
+// of nothing else; the module looks at it every second.
+func TestOnlyChangesOfTheListAreSignalled(t *testing.T) {
+	r, p := proxied(t, options{events: "$"})
+	p.Cut()
+	conn := r.Conn()
+	defer conn.Close()
+	watched := func(meanwhile func()) (kept bool) {
+		must(t, conn.Do(ctx, "WATCH", "key_evt_amqp.fallback").Err())
+		meanwhile()
+		must(t, conn.Do(ctx, "MULTI").Err())
+		must(t, conn.Do(ctx, "ECHO", "x").Err())
+		err := conn.Do(ctx, "EXEC").Err()
+		if err != nil && err != redis.Nil {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	looks := func() { // more than one look
+		uptime := func() (n int) {
+			_, text, _ := strings.Cut(r.Info(ctx, "server").Val(), "uptime_in_seconds:")
+			_, _ = fmt.Sscanf(text, "%d", &n)
+			return n
+		}
+		eventually(t, func(end int) func() error {
+			return func() error {
+				if now := uptime(); now < end {
+					return fmt.Errorf("up for %d seconds, want %d", now, end)
+				}
+				return nil
+			}
+		}(uptime()+3))
+	}
+	if !watched(looks) {
+		t.Error("a missing list has changed")
+	}
+	stored := func() { r.sets("k", 10); r.until("fallback_length", is("10")) }
+	if watched(stored) {
+		t.Error("ten events were stored, and who watches has not heard of it")
+	}
+	if !watched(looks) {
+		t.Error("a list has changed of which nobody took anything")
+	}
+	delivered := func() { must(t, p.Mend()); r.until("fallback_length", is("0")) }
+	if watched(delivered) {
+		t.Error("ten events were delivered, and who watches has not heard of it")
+	}
+	r.arrives(setBodies("k", 10))
+	r.balanced(0, 0)
 }
 
 // Events of two databases in one command: neither the client nor what replicas
