@@ -27,9 +27,19 @@ if [ -z "${KEA_BROKER_PORT:-}" ]; then
 	mkdir -p "$folder/log"
 	cp build/libredis_keyspace_amqp.so "$module"
 	cp -a "$source/." "$tree"
-	for tool in redis-server redis-cli redis-benchmark redis-check-aof redis-check-rdb; do
+	for tool in redis-cli redis-benchmark redis-check-aof redis-check-rdb; do
 		ln -s "$(dirname "$server")/$tool" "$tree/src/$tool"
 	done
+	# A test that loads a module of its own by a line of the configuration
+	# replaces ours: then it is loaded by an argument.
+	cat >"$tree/src/redis-server" <<-end
+		#!/bin/sh
+		if [ -f "\${1:-}" ] && grep -q '^key_evt_amqp\.' "\$1" && ! grep -q "^loadmodule $module " "\$1"; then
+			set -- "\$@" --loadmodule \$KEA_LOAD
+		fi
+		exec "$server" "\$@"
+	end
+	chmod 755 "$tree/src/redis-server"
 	make -C "$tree/tests/modules" >"$folder/log/modules" 2>&1 ||
 		{ echo "the suite's own modules don't build: $folder/log/modules" >&2; exit 1; }
 	${GO:-go} build -o "$folder/withbroker" ./test/withbroker
@@ -49,9 +59,9 @@ suite() { # log option ...
 with_module() { # log option ...
 	with_log=$1
 	shift
-	suite "$with_log" --config loadmodule \
-		"$module Amn 127.0.0.1 $KEA_BROKER_PORT guest guest 20 amq.fanout redis 1 10000000 ALL" \
-		--config key_evt_amqp.buffer_limit 4294967296 "$@"
+	KEA_LOAD="$module Amn 127.0.0.1 $KEA_BROKER_PORT guest guest 20 amq.fanout redis 1 10000000 ALL"
+	export KEA_LOAD
+	suite "$with_log" --config loadmodule "$KEA_LOAD" --config key_evt_amqp.buffer_limit 4294967296 "$@"
 }
 
 # The tests that a log says failed; an exception ends the whole unit.
