@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/key-evt-amqp/key_evt_amqp/amqp/internal/fault"
 )
 
 // stopTimeout is what Stop leaves the session to end by itself.
@@ -189,6 +191,7 @@ func (p *Publisher) giveBack() {
 	p.hasHead = false
 	p.counters.Inflight = 0
 	p.src.GiveBack()
+	fault.Point("given-back")
 }
 
 // run restarts what panics: an unrecovered panic would end the process, which
@@ -260,6 +263,7 @@ func (p *Publisher) round() {
 	p.enter(Change{State: Connected, Host: s.host.Name, Port: s.host.Port})
 	p.answer(nil)
 	p.setLive(s)
+	fault.Point("connected")
 	err = s.serve()
 	p.setLive(nil)
 	s.link.close()
@@ -306,7 +310,11 @@ func (p *Publisher) next(m *Message) bool {
 		*m, p.hasHead = p.head, false
 		return true
 	}
-	return p.src.Next(m)
+	if !p.src.Next(m) {
+		return false
+	}
+	fault.Point("taken")
+	return true
 }
 
 // rest waits for a wake-up, a change, a timer or the end.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/key-evt-amqp/key_evt_amqp/amqp/internal/fault"
 )
 
 // batch is how many messages are gathered into one write at the most.
@@ -142,6 +144,7 @@ func (s *session) send(cfg *Config) (n int, err error) {
 		if err := s.link.flush(); err != nil {
 			return n, s.link.lost(err)
 		}
+		fault.Point("published")
 	}
 	return n, nil
 }
@@ -220,6 +223,7 @@ func (s *session) take(news *news) (n int, err error) {
 
 // confirm takes in the answer to the next message.
 func (s *session) confirm(nack bool) error {
+	fault.Point("confirm-read")
 	s.skip()
 	if s.resolved == len(s.flight) {
 		return errors.New("a confirm came for nothing in flight")
@@ -276,6 +280,7 @@ func (s *session) settle() int {
 	}
 	if n > 0 {
 		s.p.src.Settle(n)
+		fault.Point("settle-reported")
 		s.flight = s.flight[n:]
 		s.resolved -= n
 		s.badAt -= n

@@ -4,6 +4,7 @@
 package c
 
 // #cgo CFLAGS: -std=c11 -D_GNU_SOURCE -O2 -g -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter
+// #cgo faults CFLAGS: -DKEA_FAULTS
 // #include <stdlib.h>
 // #include "kea.h"
 import "C"

@@ -1,6 +1,8 @@
 /* flow.c: the policies of flow.h, one small function each. */
 #include "flow.h"
 
+#include "fault.h"
+
 #include <string.h>
 
 /* One turn stores at most this many events more than one turn would capture
@@ -216,6 +218,7 @@ static bool settle(struct kea_flow *f, struct kea_list *l)
 			k = 1;
 		}
 		kea_lent_pass(f->lent, &f->queue, k);
+		KEA_FAULT("settled");
 	}
 	return true;
 }
@@ -237,6 +240,7 @@ static void take_back(struct kea_flow *f)
 	f->pending += f->held;
 	f->held = 0;
 	kea_lent_follow(f->lent);
+	KEA_FAULT("taken-back");
 }
 
 /* trim keeps the list's limit: the oldest go. */
@@ -254,6 +258,7 @@ static void trim(struct kea_flow *f, struct kea_list *l)
 	excess -= n;
 	f->pending -= excess;
 	count_dropped(f, excess, "the fallback list is full");
+	KEA_FAULT("trimmed");
 }
 
 /* store_lent stores what is lent and not in the list yet. */
@@ -329,6 +334,7 @@ static bool lend_memory(struct kea_flow *f, struct kea_list *outbox)
 			f->held += run.count;
 		}
 		kea_lent_lend(f->lent, &run, outbox != NULL, false);
+		KEA_FAULT("memory-lent");
 		lent = true;
 	}
 	return lent;
@@ -350,6 +356,7 @@ static bool lend_list(struct kea_flow *f, struct kea_list *l, bool writable)
 			      &run, &alien);
 		if (run.count > 0) {
 			kea_lent_lend(f->lent, &run, true, true);
+			KEA_FAULT("list-lent");
 			f->held += run.count;
 			f->pending -= run.count < f->pending ? run.count :
 							       f->pending;

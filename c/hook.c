@@ -7,6 +7,7 @@
  * event and key are borrowed and die when we return; their bytes are copied
  * into the queue. A slow broker must never become a slow Redis.
  */
+#include "fault.h"
 #include "state.h"
 
 #include <string.h>
@@ -137,6 +138,7 @@ static void capture(RedisModuleCtx *ctx, int type, const char *event,
 		return;
 	append(event, bytes, len, RedisModule_GetSelectedDb(ctx));
 	kea.captured++;
+	KEA_FAULT("captured");
 	kea.flow.captured++;
 	if (kea.past_turn)
 		after_turn(ctx, (uint32_t)type);

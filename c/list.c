@@ -1,6 +1,8 @@
 /* list.c: operations on the fallback list. Rules and threads are in list.h. */
 #include "list.h"
 
+#include "fault.h"
+
 #include <string.h>
 
 /* Elements of one replicated RPUSH, so that no replica or AOF loader has to
@@ -31,6 +33,7 @@ static void replicate_pops(struct kea_list *l)
 		return;
 	RedisModule_Replicate(l->ctx, "LPOP", "sl", l->name,
 			      (long long)l->popped);
+	KEA_FAULT("pop-replicated");
 	l->popped = 0;
 }
 
@@ -72,7 +75,9 @@ void kea_list_push(struct kea_list *l, const struct kea_run *run)
 					     batch[n]);
 			pos = kea_record_after(pos);
 		}
+		KEA_FAULT("store-pushed");
 		RedisModule_Replicate(l->ctx, "RPUSH", "sv", l->name, batch, n);
+		KEA_FAULT("store-replicated");
 		while (n > 0)
 			RedisModule_FreeString(NULL, batch[--n]);
 	}
@@ -138,6 +143,7 @@ bool kea_list_pop(struct kea_list *l, const struct kea_record *expected)
 	RedisModule_FreeString(l->ctx, s);
 	l->popped++;
 	l->changed = true;
+	KEA_FAULT("settle-popped");
 	return true;
 }
 

@@ -3,6 +3,7 @@
  * before it tells modules, so nothing written to the dataset now would be
  * kept: wait a bounded time for the broker, and spool the rest.
  */
+#include "fault.h"
 #include "spool.h"
 #include "state.h"
 
@@ -30,6 +31,7 @@ static void wait_for_confirms(RedisModuleCtx *ctx)
 		 * read any more. */
 		if (f->lent->count == 0 && f->pending > 0)
 			return;
+		KEA_FAULT("shutdown-waiting");
 		usleep(500);
 	}
 }
@@ -100,6 +102,7 @@ void kea_take_in_spool(RedisModuleCtx *ctx)
 		return;
 	case KEA_SPOOL_WHOLE:
 		kea.spooled = true;
+		KEA_FAULT("spool-taken-in");
 		RedisModule_Log(ctx, "notice", "%llu events taken in from %s",
 				(unsigned long long)n, kea.spool_path);
 		return;
@@ -119,6 +122,8 @@ void kea_drop_spool(void)
 	if (kea_flow_unstored(&kea.flow) > 0 ||
 	    kea_flow_list_length(&kea.flow) > 0 || !kea.flow.list_known)
 		return;
+	KEA_FAULT("spool-delivered");
 	unlink(kea.spool_path);
+	KEA_FAULT("spool-removed");
 	kea.spooled = false;
 }

@@ -1,6 +1,8 @@
 /* spool.c: the spool file of spool.h. */
 #include "spool.h"
 
+#include "fault.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -58,6 +60,7 @@ void kea_spool_add(struct kea_spool *s, const struct kea_run *run)
 		put(s, &sum, sizeof(sum));
 		put(s, r, len);
 		s->count++;
+		KEA_FAULT("spool-added");
 		pos = kea_record_after(pos);
 	}
 }
@@ -81,13 +84,17 @@ bool kea_spool_commit(struct kea_spool *s, const char *path)
 
 	put(s, &end, sizeof(end));
 	put(s, &s->count, sizeof(s->count));
-	ok = !s->failed && fflush(s->file) == 0 &&
-	     fsync(fileno(s->file)) == 0;
+	ok = !s->failed && fflush(s->file) == 0;
+	KEA_FAULT("spool-written");
+	ok = ok && fsync(fileno(s->file)) == 0;
 	why = errno;
 
 	ok = fclose(s->file) == 0 && ok;
-	if (ok && rename(s->temporary, path) == 0)
+	KEA_FAULT("spool-synced");
+	if (ok && rename(s->temporary, path) == 0) {
+		KEA_FAULT("spool-renamed");
 		return sync_folder();
+	}
 	if (ok)
 		why = errno;
 	unlink(s->temporary);
@@ -117,6 +124,7 @@ static int read_one(FILE *f, uint64_t left, struct kea_queue *q, uint64_t count)
 		check_sum(bytes, len) == sum && kea_record_valid(bytes, len);
 	if (sound)
 		memcpy(kea_queue_append(q, len), bytes, len);
+	KEA_FAULT("spool-read");
 	free(bytes);
 	return sound ? 1 : -1;
 }

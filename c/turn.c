@@ -7,6 +7,7 @@
  * thread would wait for it. The work is done here, in bounded slices.
  */
 #include "_cgo_export.h"
+#include "fault.h"
 #include "state.h"
 
 #include <errno.h>
@@ -52,8 +53,10 @@ static void before_sleep(RedisModuleCtx *ctx)
 					 memory_order_acq_rel);
 	kea_replicate_deferred(ctx);
 	if (!kea_flow_idle(&kea.flow) &&
-	    kea_flow_turn(&kea.flow, ctx, KEA_TURN_NORMAL))
+	    kea_flow_turn(&kea.flow, ctx, KEA_TURN_NORMAL)) {
 		kea_wake_publisher();
+		KEA_FAULT("publisher-woken");
+	}
 	/* A backlog is worked off in slices, a slice a turn: ask for the next
 	 * one when the list has to take what memory holds. */
 	if (kea.flow.store_more)
