@@ -379,15 +379,11 @@ static bool lend_list(struct kea_flow *f, struct kea_list *l, bool writable)
 }
 
 /* store applies the policy for when events go into the list. */
-static void store(struct kea_flow *f, struct kea_list *l, enum kea_turn how,
-		  bool *lent)
+static void store(struct kea_flow *f, struct kea_list *l, bool *lent)
 {
 	uint64_t all = f->queue.count;
 
-	if (how == KEA_TURN_STORE_ALL) {
-		store_lent(f, l);
-		store_memory(f, l, all);
-	} else if (f->outbox) {
+	if (f->outbox) {
 		store_lent(f, l); /* from before outbox was turned on */
 		if (f->pending == 0)
 			*lent |= lend_memory(f, l);
@@ -522,15 +518,15 @@ static bool list_ready(struct kea_flow *f, RedisModuleCtx *ctx, bool storing)
 /* ---- a turn ------------------------------------------------------------- */
 
 /* store_due tells whether the policy wants events stored in this turn. */
-static bool store_due(const struct kea_flow *f, enum kea_turn how)
+static bool store_due(const struct kea_flow *f)
 {
 	return f->list_limit >= 0 && kea_flow_unstored(f) > 0 &&
-	       (f->outbox || is_away(f) || how == KEA_TURN_STORE_ALL ||
+	       (f->outbox || is_away(f) ||
 		f->queue.bytes + f->lent->bytes > f->buffer_limit);
 }
 
 /* list_needed tells whether this turn has business with the list. */
-static bool list_needed(const struct kea_flow *f, enum kea_turn how)
+static bool list_needed(const struct kea_flow *f)
 {
 	bool news = kea_lent_settled(f->lent) > 0 || kea_lent_returned(f->lent);
 
@@ -540,7 +536,7 @@ static bool list_needed(const struct kea_flow *f, enum kea_turn how)
 		return true;
 	if (f->pending > 0 && room_to_lend(f) > 0)
 		return true;
-	return store_due(f, how);
+	return store_due(f);
 }
 
 /* set_wrong_type notes whether something that is no list has our name. */
@@ -575,11 +571,11 @@ bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 	 */
 	bool writable = ours && RedisModule_AvoidReplicaTraffic() == 0;
 	struct kea_list list = { 0 };
-	bool lent = false, due = store_due(f, how), must_store, usable;
+	bool lent = false, due = store_due(f), must_store, usable;
 
 	f->store_more = false;
 	/* A missing key must not be opened for reading: it counts as a miss. */
-	if (ours && list_needed(f, how) &&
+	if (ours && list_needed(f) &&
 	    (writable || kea_flow_list_length(f) > 0) &&
 	    (writable ? list_ready(f, ctx, due) : f->home.key != NULL)) {
 		kea_list_open(&list, ctx, f->home.key, writable);
@@ -593,8 +589,8 @@ bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 	    kea_lent_returned(f->lent))
 		take_back(f);
 	if (list.usable && writable && f->list_limit >= 0)
-		store(f, &list, how, &lent);
-	if (list.usable && how != KEA_TURN_STORE_ALL)
+		store(f, &list, &lent);
+	if (list.usable)
 		lent |= lend_list(f, &list, writable);
 	usable = list.usable;
 	kea_list_close(&list);
@@ -602,7 +598,7 @@ bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 	must_store = f->outbox && ours && f->list_limit >= 0 && !f->wrong_type;
 	/* What may be in a list not looked at yet is older. */
 	if ((f->list_known || f->wrong_type || !master) && f->pending == 0 &&
-	    how != KEA_TURN_STORE_ALL && !must_store)
+	    !must_store)
 		lent |= lend_memory(f, NULL);
 	if (ours && (f->list_limit < 0 || f->wrong_type ||
 		     (writable && due && !usable)))

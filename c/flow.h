@@ -60,7 +60,6 @@ struct kea_flow {
 /* What a turn may do. */
 enum kea_turn {
 	KEA_TURN_NORMAL,
-	KEA_TURN_STORE_ALL, /* everything into the list, nothing is lent */
 	KEA_TURN_LEND_ONLY, /* the dataset is not touched */
 };
 

@@ -29,7 +29,7 @@ static void wait_for_confirms(RedisModuleCtx *ctx)
 			kea_wake_publisher();
 		/* What waits behind the list can't be lent: the list is not
 		 * read any more. */
-		if (f->lent->count == 0 && f->pending > 0)
+		if (f->lent->count == 0)
 			return;
 		KEA_FAULT("shutdown-waiting");
 		usleep(500);

@@ -178,7 +178,7 @@ func TestSoak(t *testing.T) {
 				client := leader()
 				pipe := client.Pipeline()
 				var replies []*redis.StatusCmd
-				for range 20 {
+				for range 10 {
 					n++
 					replies = append(replies, pipe.Set(ctx, fmt.Sprintf("soak-%d-%d", w, n), "v", time.Minute))
 				}
@@ -268,6 +268,22 @@ func TestSoak(t *testing.T) {
 			must(t, master.Do(ctx, args...).Err())
 		}},
 	}
+	// progress waits for a condition as long as events are confirmed: how much
+	// has to be delivered depends on the faults, how fast on the machine.
+	progress := func(condition func() error) {
+		t.Helper()
+		confirmed, deadline := -1, time.Now()
+		for err := condition(); err != nil; err = condition() {
+			sum := one.number("events_confirmed") + two.number("events_confirmed")
+			if sum != confirmed {
+				confirmed, deadline = sum, time.Now().Add(patience)
+			} else if time.Now().After(deadline) {
+				t.Fatalf("nothing is confirmed for %v, and %v", patience, err)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	const backlog = 200000
 	drawn := map[string]int{}
 	until := time.Now().Add(*soakTime * 2 / 3)
 	for time.Now().Before(until) {
@@ -283,9 +299,16 @@ func TestSoak(t *testing.T) {
 		}
 		drawn[f.name]++
 		nap(time.Second)
+		progress(func() error {
+			if n := master.number("fallback_length"); n > backlog {
+				return fmt.Errorf("fallback_length is %d", n)
+			}
+			return nil
+		})
 	}
 	settled := func() {
-		eventually(t, func() error {
+		t.Helper()
+		progress(func() error {
 			for _, r := range []*rig{one, two} {
 				info, err := r.ModuleInfo()
 				if err != nil {

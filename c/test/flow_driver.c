@@ -240,7 +240,7 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int RedisModule_OnUnload(RedisModuleCtx *ctx);
 
 static struct RedisModuleCtx context;
-static bool replica, loading, guarded, has_jobs;
+static bool replica, guarded, has_jobs;
 static long long clock_ms = 1700000000000;
 static uint64_t life;
 static RedisModuleNotificationFunc on_key;
@@ -252,7 +252,7 @@ static size_t one_shots;
 
 static bool may_write(void)
 {
-	return !replica && !loading && !guarded;
+	return !replica && !guarded;
 }
 
 static RedisModuleKey *open_key(RedisModuleCtx *ctx, RedisModuleString *name,
@@ -368,12 +368,20 @@ static int replicate(RedisModuleCtx *ctx, const char *command,
 	return REDISMODULE_OK;
 }
 
+static int signal_modified(RedisModuleCtx *ctx, RedisModuleString *name)
+{
+	(void)ctx;
+	(void)name;
+	if (!may_write())
+		broken("the list is signalled as modified while that is forbidden");
+	return REDISMODULE_OK;
+}
+
 static int context_flags(RedisModuleCtx *ctx)
 {
 	(void)ctx;
-	return (replica ? REDISMODULE_CTX_FLAGS_SLAVE :
-			  REDISMODULE_CTX_FLAGS_MASTER) |
-	       (loading ? REDISMODULE_CTX_FLAGS_LOADING : 0);
+	return replica ? REDISMODULE_CTX_FLAGS_SLAVE :
+			 REDISMODULE_CTX_FLAGS_MASTER;
 }
 
 static int avoid_replica_traffic(void)
@@ -580,6 +588,7 @@ static int get_api(const char *name, void *target)
 		HAS("ListPop", list_pop),
 		HAS("ListGet", list_get),
 		HAS("Replicate", replicate),
+		HAS("SignalModifiedKey", signal_modified),
 		HAS("GetContextFlags", context_flags),
 		HAS("AvoidReplicaTraffic", avoid_replica_traffic),
 		HAS("SelectDb", select_db),
@@ -920,7 +929,7 @@ static void clear_process(void)
 	on_key = NULL;
 	on_key_types = 0;
 	armed[0] = 0;
-	at_step = asleep = loading = false;
+	at_step = asleep = false;
 }
 
 /* All of Redis's list is lost but what was durable. */
