@@ -261,18 +261,19 @@ static void trim(struct kea_flow *f, struct kea_list *l)
 	KEA_FAULT("trimmed");
 }
 
-/* store_lent stores what is lent and not in the list yet. Not behind what waits
- * in the list: held elements are those at its head (a node that has become a
- * master finds a list that others have written). */
+/* store_lent stores what is lent and not in the list yet. Not behind elements
+ * that are younger, or wait: a node that has become a master may find a list
+ * that others have written. */
 static void store_lent(struct kea_flow *f, struct kea_list *l)
 {
+	uint64_t i = kea_lent_out(f->lent);
 	struct kea_lent_run *r;
 
 	if (f->pending > 0)
 		return;
-	for (uint64_t i = 0; (r = kea_lent_nth(f->lent, i)); i++) {
-		if (r->stored)
-			continue;
+	while (i > 0 && !kea_lent_nth(f->lent, i - 1)->stored)
+		i--;
+	for (; (r = kea_lent_nth(f->lent, i)); i++) {
 		kea_list_push(l, &r->run);
 		r->stored = true;
 		f->held += r->run.count;

@@ -49,6 +49,11 @@ uint64_t kea_lent_settled(const struct kea_lent *l)
 	       l->settled;
 }
 
+uint64_t kea_lent_out(const struct kea_lent *l)
+{
+	return granted(l) - l->first;
+}
+
 struct kea_lent_run *kea_lent_nth(struct kea_lent *l, uint64_t i)
 {
 	return l->first + i < granted(l) ? slot(l, l->first + i) : NULL;

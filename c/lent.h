@@ -72,6 +72,9 @@ uint64_t kea_lent_settled(const struct kea_lent *l);
 /* [main] The oldest run that is out, NULL when none is. */
 struct kea_lent_run *kea_lent_oldest(struct kea_lent *l);
 
+/* [main] kea_lent_out: how many runs are out. */
+uint64_t kea_lent_out(const struct kea_lent *l);
+
 /* [main] The i-th run that is out, 0 the oldest; NULL past the newest. */
 struct kea_lent_run *kea_lent_nth(struct kea_lent *l, uint64_t i);
 
