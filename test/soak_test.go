@@ -206,6 +206,10 @@ func TestSoak(t *testing.T) {
 		})
 	}
 	nap := func(most time.Duration) { time.Sleep(time.Duration(random.Int64N(int64(most)))) }
+	// A broker accepts connections before it takes rabbitmqctl's commands.
+	ctl := func(args ...string) {
+		eventually(t, func() error { _, err := b.Ctl(args...); return err })
+	}
 	faults := []struct {
 		name string
 		run  func()
@@ -214,18 +218,14 @@ func TestSoak(t *testing.T) {
 		{"the broker is killed", func() { b.Kill(); nap(time.Second); must(t, b.Start()) }},
 		{"the broker restarts", func() { b.Stop(); must(t, b.Start()) }},
 		{"memory alarm", func() {
-			_, err := b.Ctl("set_vm_memory_high_watermark", "0.0000001")
-			must(t, err)
+			ctl("set_vm_memory_high_watermark", "0.0000001")
 			nap(3 * time.Second)
-			_, err = b.Ctl("set_vm_memory_high_watermark", "0.4")
-			must(t, err)
+			ctl("set_vm_memory_high_watermark", "0.4")
 		}},
 		{"rights are revoked", func() {
-			_, err := b.Ctl("set_permissions", "guest", ".*", "^$", ".*")
-			must(t, err)
+			ctl("set_permissions", "guest", ".*", "^$", ".*")
 			nap(time.Second)
-			_, err = b.Ctl("set_permissions", "guest", ".*", ".*", ".*")
-			must(t, err)
+			ctl("set_permissions", "guest", ".*", ".*", ".*")
 		}},
 		{"the master is killed", func() {
 			master.Kill()
