@@ -56,7 +56,8 @@ func (l *ledger) arrive(body string) {
 	}
 	l.events++
 	if n < l.last[writer] && len(l.errors) < 20 {
-		l.errors = append(l.errors, fmt.Sprintf("writer %d: event %d first came after event %d", writer, n, l.last[writer]))
+		l.errors = append(l.errors, fmt.Sprintf("%s: writer %d: event %d first came after event %d",
+			time.Now().Format("15:04:05.000"), writer, n, l.last[writer]))
 	}
 	l.last[writer] = max(n, l.last[writer])
 }
@@ -288,6 +289,7 @@ func TestSoak(t *testing.T) {
 	until := time.Now().Add(*soakTime * 2 / 3)
 	for time.Now().Before(until) {
 		f := faults[random.IntN(len(faults))]
+		t.Logf("%s: %s, fallback_length %s", time.Now().Format("15:04:05.000"), f.name, master.info("fallback_length"))
 		if f.name == "the module is loaded anew" {
 			// What is written while it is away has no events.
 			func() {
