@@ -13,13 +13,6 @@
 #define READ_SLICE_EVENTS 512
 /* Bytes lent at the most; one event may exceed it alone. */
 #define LENT_BYTES ((size_t)8 << 20)
-#define CHECK_EVERY_MS 1000
-
-static bool is_away(const struct kea_flow *f)
-{
-	/* Only a hint for policies; nothing is published by it. */
-	return atomic_load_explicit(&f->away, memory_order_relaxed);
-}
 
 static void count_dropped(struct kea_flow *f, uint64_t n, const char *why)
 {
@@ -73,11 +66,7 @@ void kea_flow_visit(struct kea_flow *f,
 		if (!r->stored && run.count > 0)
 			visit(arg, &run);
 	}
-	while (kea_queue_peek(&f->queue, UINT32_MAX, SIZE_MAX, &run)) {
-		kea_queue_take(&f->queue, &run);
-		visit(arg, &run);
-		kea_run_release(&f->queue, &run, run.count);
-	}
+	kea_queue_visit(&f->queue, visit, arg);
 }
 
 void kea_flow_free(struct kea_flow *f)
@@ -98,6 +87,7 @@ static void forget_list(struct kea_flow *f)
 	for (uint64_t i = 0; (r = kea_lent_nth(f->lent, i)); i++)
 		r->stored = false;
 	f->held = f->trimmed = f->pending = f->home.waiting = 0;
+	memset(&f->demoted, 0, sizeof(f->demoted));
 	f->list_known = false;
 	f->list_check = true;
 }
@@ -317,7 +307,7 @@ static void drop_memory(struct kea_flow *f)
 /* room_to_lend: how many events more the publisher may hold. */
 static uint32_t room_to_lend(const struct kea_flow *f)
 {
-	if (is_away(f) || f->lent->count >= f->window ||
+	if (kea_flow_is_away(f) || f->lent->count >= f->window ||
 	    f->lent->bytes >= LENT_BYTES || kea_lent_room(f->lent) == 0)
 		return 0;
 	return (uint32_t)(f->window - f->lent->count);
@@ -389,7 +379,7 @@ static void store(struct kea_flow *f, struct kea_list *l, bool *lent)
 		if (f->pending == 0)
 			*lent |= lend_memory(f, l);
 		store_memory(f, l, f->queue.count);
-	} else if (is_away(f) ||
+	} else if (kea_flow_is_away(f) ||
 		   f->queue.bytes + f->lent->bytes > f->buffer_limit) {
 		/* What this turn made, and a slice of what was there before. */
 		uint64_t slice = f->captured + STORE_SLICE;
@@ -522,7 +512,7 @@ static bool list_ready(struct kea_flow *f, RedisModuleCtx *ctx, bool storing)
 static bool store_due(const struct kea_flow *f)
 {
 	return f->list_limit >= 0 && kea_flow_unstored(f) > 0 &&
-	       (f->outbox || is_away(f) ||
+	       (f->outbox || kea_flow_is_away(f) ||
 		f->queue.bytes + f->lent->bytes > f->buffer_limit);
 }
 
@@ -561,10 +551,9 @@ bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 {
 	int flags = RedisModule_GetContextFlags(ctx);
 	bool master = flags & REDISMODULE_CTX_FLAGS_MASTER;
-	bool ours = master &&
-		    !(flags & (REDISMODULE_CTX_FLAGS_LOADING |
-			       REDISMODULE_CTX_FLAGS_ASYNC_LOADING)) &&
-		    how != KEA_TURN_LEND_ONLY;
+	bool whole = !(flags & (REDISMODULE_CTX_FLAGS_LOADING |
+				REDISMODULE_CTX_FLAGS_ASYNC_LOADING));
+	bool ours = master && whole && how != KEA_TURN_LEND_ONLY;
 	/*
 	 * A propagated write while the server forbids it (CLIENT PAUSE,
 	 * FAILOVER, a shutdown that waits for replicas) asserts and kills the
@@ -596,22 +585,29 @@ bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 	usable = list.usable;
 	kea_list_close(&list);
 
-	must_store = f->outbox && ours && f->list_limit >= 0 && !f->wrong_type;
+	/* While the server forbids it the broker is the next best place. */
+	must_store = f->outbox && writable && f->list_limit >= 0 &&
+		     !f->wrong_type;
+	if (master)
+		f->demoted.waits = false;
+	else if (whole && how != KEA_TURN_LEND_ONLY)
+		kea_demoted_waits(f, ctx);
 	/* What may be in a list not looked at yet is older. */
 	if ((f->list_known || f->wrong_type || !master) && f->pending == 0 &&
-	    !must_store)
+	    !must_store && !f->demoted.waits)
 		lent |= lend_memory(f, NULL);
 	if (ours && (f->list_limit < 0 || f->wrong_type ||
 		     (writable && due && !usable)))
 		drop_memory(f);
 
 	f->captured = 0;
+	f->barred = f->outbox && f->list_limit >= 0 && !writable;
 	if (kea_flow_unstored(f) + kea_flow_list_length(f) == 0)
 		f->drop_logged = false;
 	f->again = f->queue.count > 0 || f->pending > 0;
 	/* A hint for the publisher: whether to wake us when it has room. A
 	 * stale value costs at most the wait for the next turn. */
-	atomic_store_explicit(&f->lent->more, f->again && !is_away(f),
+	atomic_store_explicit(&f->lent->more, f->again && !kea_flow_is_away(f),
 			      memory_order_relaxed);
 	return lent;
 }

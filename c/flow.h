@@ -28,6 +28,14 @@
 #include "lent.h"
 #include "list.h"
 
+/* What a demoted master's events in memory wait for: demoted.c. */
+struct kea_demoted {
+	bool waits;
+	uint64_t youngest_ms; /* capture of the youngest of them */
+	uint64_t origin, seq; /* the list's head, and since when it is that */
+	long long since_ms;
+};
+
 struct kea_flow {
 	struct kea_queue queue;
 	struct kea_lent *lent;
@@ -50,6 +58,8 @@ struct kea_flow {
 	bool again;       /* the last turn left work that it could have done */
 	uint64_t captured; /* events appended since the last turn */
 	bool store_more;   /* memory holds more that should be stored */
+	struct kea_demoted demoted;
+	bool barred;       /* outbox, and the server lets nobody store now */
 	bool wrong_type;   /* the list's key holds something else */
 	bool drop_logged; /* since the backlog was last empty */
 
@@ -70,6 +80,17 @@ enum kea_turn {
  */
 bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how);
 
+/* A hint only: the link is down or blocked. */
+static inline bool kea_flow_is_away(const struct kea_flow *f)
+{
+	return atomic_load_explicit(&f->away, memory_order_relaxed);
+}
+
+/* demoted.c. kea_demoted_waits tells whether a replica's events in memory
+ * have to wait, for there are older ones in the list. To be asked at each
+ * turn, while the dataset is whole. */
+bool kea_demoted_waits(struct kea_flow *f, RedisModuleCtx *ctx);
+
 /* kea_flow_idle tells, in a few loads, that a turn would find nothing to do. */
 bool kea_flow_idle(const struct kea_flow *f);
 
@@ -88,8 +109,7 @@ void kea_flow_free(struct kea_flow *f);
  * settled nor in the list. */
 uint64_t kea_flow_undelivered(const struct kea_flow *f);
 
-/* kea_flow_visit calls visit with each run of those events, oldest first,
- * and empties the queue: the server is about to end. */
+/* kea_flow_visit calls visit with each run of those events, oldest first. */
 void kea_flow_visit(struct kea_flow *f,
 		    void (*visit)(void *arg, const struct kea_run *run),
 		    void *arg);

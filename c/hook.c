@@ -102,9 +102,11 @@ static void after_turn(RedisModuleCtx *ctx, uint32_t type)
 				  REDISMODULE_NOTIFY_EVICTED));
 
 	if (kea.flow.outbox && answered &&
-	    !RedisModule_AddPostNotificationJob &&
-	    kea_flow_turn(&kea.flow, ctx, KEA_TURN_NORMAL))
-		kea_wake_publisher();
+	    !RedisModule_AddPostNotificationJob) {
+		if (kea_flow_turn(&kea.flow, ctx, KEA_TURN_NORMAL))
+			kea_wake_publisher();
+		kea_put_aside(ctx);
+	}
 	/* The loop may sleep for up to 1/hz seconds: a one-shot that does
 	 * nothing makes it turn once more at once. */
 	if (!kea.nudged) {
@@ -138,6 +140,7 @@ static void capture(RedisModuleCtx *ctx, int type, const char *event,
 		return;
 	append(event, bytes, len, RedisModule_GetSelectedDb(ctx));
 	kea.captured++;
+	kea.missed += type == REDISMODULE_NOTIFY_KEY_MISS;
 	KEA_FAULT("captured");
 	kea.flow.captured++;
 	if (kea.past_turn)

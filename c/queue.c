@@ -269,6 +269,23 @@ void *kea_chunk_add(struct kea_chunk *chunk, size_t len)
 	return chunk_write(chunk, len);
 }
 
+void kea_queue_visit(const struct kea_queue *q,
+		     void (*visit)(void *arg, const struct kea_run *run),
+		     void *arg)
+{
+	size_t read = q->head_read;
+
+	for (struct kea_front *f = q->front; f; f = f->next)
+		visit(arg, &f->run);
+	for (struct kea_chunk *c = q->head; c; c = c->next, read = 0) {
+		struct kea_run run = { c, c->data + read, c->used - read,
+				       c->unread };
+
+		if (run.count > 0)
+			visit(arg, &run);
+	}
+}
+
 void kea_queue_free(struct kea_queue *q)
 {
 	struct kea_run run;

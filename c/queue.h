@@ -136,6 +136,12 @@ void kea_queue_drop_loose(struct kea_queue *q, struct kea_chunk *chunk);
 /* kea_chunk_add appends a record to a loose chunk; NULL when it is full. */
 void *kea_chunk_add(struct kea_chunk *chunk, size_t len);
 
+/* kea_queue_visit calls visit with each run in the queue, oldest first; nothing
+ * changes. */
+void kea_queue_visit(const struct kea_queue *q,
+		     void (*visit)(void *arg, const struct kea_run *run),
+		     void *arg);
+
 /* kea_queue_free releases all memory. No run may be out. */
 void kea_queue_free(struct kea_queue *q);
 

@@ -41,9 +41,41 @@ static void spool_run(void *spool, const struct kea_run *run)
 	kea_spool_add(spool, run);
 }
 
-bool kea_put_away(RedisModuleCtx *ctx)
+/* write_spool puts what is undelivered at the spool file's place. False: errno
+ * says why, and nothing has changed. */
+static bool write_spool(void)
 {
 	struct kea_spool spool;
+
+	if (!kea_spool_begin(&spool, kea.spool_path))
+		return false;
+	kea_flow_visit(&kea.flow, spool_run, &spool);
+	return kea_spool_commit(&spool, kea.spool_path);
+}
+
+void kea_put_aside(RedisModuleCtx *ctx)
+{
+	uint64_t writes = kea.captured - kea.missed, before = kea.put_aside;
+	unsigned long long n;
+
+	kea.put_aside = writes; /* or tried to: once is enough */
+	if (!kea.flow.barred || before == writes)
+		return;
+	n = kea_flow_undelivered(&kea.flow);
+	if (n == 0)
+		return;
+	kea.spool_stored = kea.flow.stored;
+	if (write_spool())
+		kea.spooled = true;
+	else
+		RedisModule_Log(ctx, "warning",
+				"%llu events are in memory only until they can "
+				"be stored or delivered: can't write %s: %s",
+				n, kea.spool_path, strerror(errno));
+}
+
+bool kea_put_away(RedisModuleCtx *ctx)
+{
 	unsigned long long n;
 
 	wait_for_confirms(ctx);
@@ -53,18 +85,12 @@ bool kea_put_away(RedisModuleCtx *ctx)
 		unlink(kea.spool_path);
 		return true;
 	}
-	if (!kea_spool_begin(&spool, kea.spool_path))
+	if (!write_spool())
 		return false;
-	kea_flow_visit(&kea.flow, spool_run, &spool);
-	if (kea_spool_commit(&spool, kea.spool_path))
-		RedisModule_Log(ctx, "notice",
-				"%llu undelivered events are in %s; "
-				"the next load takes them in",
-				n, kea.spool_path);
-	else
-		RedisModule_Log(ctx, "warning",
-				"%llu events lost: can't write %s: %s", n,
-				kea.spool_path, strerror(errno));
+	RedisModule_Log(ctx, "notice",
+			"%llu undelivered events are in %s; the next load "
+			"takes them in",
+			n, kea.spool_path);
 	return true;
 }
 
@@ -119,8 +145,11 @@ void kea_drop_spool(void)
 {
 	/* Removed late: if the server is killed before, its events come again,
 	 * and their ids tell. */
-	if (kea_flow_unstored(&kea.flow) > 0 ||
-	    kea_flow_list_length(&kea.flow) > 0 || !kea.flow.list_known)
+	if (kea_flow_unstored(&kea.flow) > 0)
+		return;
+	/* A replica, which knows of no list: from memory, or not yet? */
+	if ((kea.ours || kea.flow.stored != kea.spool_stored) &&
+	    (kea_flow_list_length(&kea.flow) > 0 || !kea.flow.list_known))
 		return;
 	KEA_FAULT("spool-delivered");
 	unlink(kea.spool_path);

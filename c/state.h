@@ -28,13 +28,16 @@ struct kea_module {
 	int moved_from;        /* database of the last MOVE */
 	uint64_t origin, seq;
 	uint64_t captured, filtered;
+	uint64_t missed; /* of captured: reads of keys that were not there */
 	/* The server is a master and not loading. Kept by the events that
 	 * announce each change of that (kea_look_whose): to ask at each
 	 * keyspace event is dear, for the answer comes with a look at memory. */
 	bool ours;
 	struct kea_flow flow;
 
-	bool spooled;        /* a spool file is there, and was taken in */
+	bool spooled;        /* a spool file is there; all in it is here, too */
+	uint64_t spool_stored; /* events stored until then */
+	uint64_t put_aside;  /* events of writes that it has looked at */
 	uint32_t shutdown_timeout_ms;
 	char spool_path[64]; /* in the server's dir, which it runs in */
 
@@ -77,6 +80,11 @@ void kea_on_shutdown(RedisModuleCtx *ctx);
 /* Waits for confirms, a bounded time, and spools what is left; the dataset is
  * not touched. False: the file can't be made, and nothing has changed. */
 bool kea_put_away(RedisModuleCtx *ctx);
+/* At each turn's end. With outbox, where the server forbids writes (CLIENT
+ * PAUSE, FAILOVER) or this master has become a replica: spools what the turn's
+ * writes left undelivered, before they are answered. Reads go on in a pause,
+ * and may make events, but need no such care. */
+void kea_put_aside(RedisModuleCtx *ctx);
 void kea_take_in_spool(RedisModuleCtx *ctx);
 void kea_drop_spool(void);
 

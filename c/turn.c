@@ -57,6 +57,7 @@ static void before_sleep(RedisModuleCtx *ctx)
 		kea_wake_publisher();
 		KEA_FAULT("publisher-woken");
 	}
+	kea_put_aside(ctx);
 	/* A backlog is worked off in slices, a slice a turn: ask for the next
 	 * one when the list has to take what memory holds. */
 	if (kea.flow.store_more)

@@ -264,8 +264,6 @@ static RedisModuleKey *open_key(RedisModuleCtx *ctx, RedisModuleString *name,
 	if (name->len != strlen(KEA_HOME_PREFIX) ||
 	    memcmp(name->bytes, KEA_HOME_PREFIX, name->len) != 0)
 		broken("another key is opened");
-	if ((mode & REDISMODULE_WRITE) && !may_write())
-		broken("the key is opened for writing while that is forbidden");
 	if (!(mode & REDISMODULE_WRITE) &&
 	    dataset.type == REDISMODULE_KEYTYPE_EMPTY)
 		return NULL;
@@ -293,8 +291,8 @@ static size_t value_length(RedisModuleKey *k)
 
 static int list_push(RedisModuleKey *k, int where, RedisModuleString *s)
 {
-	if (!k || !k->write)
-		broken("a push to a key that is not open for writing");
+	if (!k || !k->write || !may_write())
+		broken("a push to a key that may not be written");
 	if (dataset.type != REDISMODULE_KEYTYPE_EMPTY &&
 	    dataset.type != REDISMODULE_KEYTYPE_LIST)
 		broken("a push to what is no list");
@@ -307,8 +305,8 @@ static RedisModuleString *list_pop(RedisModuleKey *k, int where)
 	struct element *e;
 	RedisModuleString *s;
 
-	if (!k || !k->write)
-		broken("a pop from a key that is not open for writing");
+	if (!k || !k->write || !may_write())
+		broken("a pop from a key that may not be written");
 	if (dataset.type != REDISMODULE_KEYTYPE_LIST)
 		return NULL;
 	e = value_pop(&dataset, where);

@@ -49,7 +49,8 @@ type model struct {
 	exact bool
 
 	spool   []id        // what the spool file holds
-	spooled bool        // and that it was taken in already
+	spooled bool        // and that it is in the queue, too
+	aside   int         // captured when it was last looked whether to spool
 	limited bool        // the list had a limit at some time
 	safe    map[id]bool // was in the list when the AOF was fsynced, by outbox
 	durable []id        // the list as it would survive a kill
@@ -122,6 +123,11 @@ func (m *model) pictured(a *answer) bool {
 		return a.number["known"] == 0
 	}
 	h, p, t := a.number["held"], a.number["pending"], a.number["trimmed"]
+	// In flight from a replica's memory, before what the list has: given back
+	// it comes after that.
+	if p > 0 && len(a.ids["lent_not_stored"]) > 0 {
+		return false
+	}
 	return a.number["known"] == 1 && h+p == len(a.ids["list"]) && t+h <= len(a.ids["lent"]) &&
 		slices.Equal(held(a), a.ids["lent"][t:t+h])
 }
@@ -358,7 +364,7 @@ func (m *model) sendSettings() {
 // load starts the server: what was durable is there, and what was spooled.
 func (m *model) load() {
 	m.taken, m.sent, m.reached, m.acks, m.asleep, m.up = nil, 0, 0, 0, false, true
-	m.captured, m.dropped = 0, 0
+	m.captured, m.dropped, m.aside = 0, 0, 0
 	m.s, m.exact = nil, false
 	jobs := 0
 	if m.jobs {
@@ -416,6 +422,9 @@ func (m *model) capture(late bool) {
 		m.Fatalf("%d of %d events were captured", got, n)
 	}
 	if late && !m.jobs && a.number["past_turn"] == 1 {
+		if m.set.outbox {
+			m.putAside(a)
+		}
 		m.afterTurn(a, true) // answered before the next one
 	}
 }
@@ -423,6 +432,7 @@ func (m *model) capture(late bool) {
 func (m *model) turn() {
 	before := m.dropped
 	a := m.do("turn")
+	m.putAside(a)
 	m.afterTurn(a, m.dropped == before)
 }
 
@@ -447,6 +457,28 @@ func (m *model) afterTurn(a *answer, whole bool) {
 	if m.always {
 		m.flush()
 	}
+}
+
+// undelivered is what neither the list has nor the broker.
+func undelivered(a *answer, delivered int) []id {
+	inList := a.number["held"] + a.number["trimmed"]
+	return slices.Concat(a.ids["lent_not_stored"], a.ids["memory"])[max(0, delivered-inList):]
+}
+
+// putAside: with outbox, what a turn captured and nobody may store is spooled.
+func (m *model) putAside(a *answer) {
+	rest := undelivered(a, a.number["settling"])
+	barred := m.set.outbox && m.set.limit >= 0 && (m.replica || m.guarded)
+	if barred && m.aside != m.captured && len(rest) > 0 {
+		m.spool, m.spooled = rest, true
+		if a.number["spool"] == 0 {
+			m.Fatalf("outbox, and nothing keeps %v", ranges(rest))
+		}
+		for _, e := range rest {
+			m.safe[e] = m.safe[e] || m.always
+		}
+	}
+	m.aside = m.captured
 }
 
 // flush makes all that was propagated durable.
@@ -533,8 +565,7 @@ func (m *model) putAway(command string) {
 		m.ask("flush")
 	}
 	delivered := before.number["settling"] + m.settles - settles
-	inList := before.number["held"] + before.number["trimmed"]
-	spool := slices.Concat(before.ids["lent_not_stored"], before.ids["memory"])[max(0, delivered-inList):]
+	spool := undelivered(before, delivered)
 	durable := before.ids["list"]
 	if before.number["type"] == wrongType {
 		durable = nil
@@ -635,6 +666,7 @@ func (m *model) stepped() {
 	if !killed {
 		m.observe(a)
 		m.ask("arm none 1")
+		m.putAside(a)
 		m.afterTurn(a, true)
 		return
 	}

@@ -1,0 +1,96 @@
+/*
+ * demoted.c: what a master that has become a replica still has in memory. Its
+ * list is its new master's, which delivers it. Younger events are those of the
+ * turn in which the server forbade writes, and could not go behind it: they
+ * wait here until the new master has come that far, which the replica's copy
+ * of the list shows.
+ */
+#include "flow.h"
+
+#include <string.h>
+
+/* The new master may have no broker, or no module: that would keep us for
+ * ever. */
+#define STANDSTILL_MS 10000
+
+static void remember_run(void *last, const struct kea_run *run)
+{
+	*(struct kea_run *)last = *run;
+}
+
+/* youngest_ms: when the youngest event in memory was captured. */
+static uint64_t youngest_ms(const struct kea_queue *q)
+{
+	struct kea_run last = { 0 };
+	uint64_t ms = 0;
+
+	kea_queue_visit(q, remember_run, &last);
+	for (uint8_t *pos = last.start; last.count > 0; last.count--) {
+		size_t len;
+
+		ms = kea_record_at(pos, &len)->time_ms;
+		pos = kea_record_after(pos);
+	}
+	return ms;
+}
+
+/* head_of: the oldest event of a list; false when there is none. */
+static bool head_of(RedisModuleCtx *ctx, RedisModuleString *key,
+		    struct kea_record *head)
+{
+	struct kea_list list;
+	bool found;
+
+	/* To look for a missing key for reading counts as a miss. */
+	kea_list_open(&list, ctx, key, true);
+	found = list.usable && kea_list_id(&list, 0, head);
+	kea_list_close(&list);
+	return found;
+}
+
+/* oldest_head: of all lists that are known, in a cluster several. */
+static bool oldest_head(const struct kea_home *h, RedisModuleCtx *ctx,
+			struct kea_record *oldest)
+{
+	struct kea_record head;
+	bool found = h->key && head_of(ctx, h->key, oldest);
+
+	for (size_t i = 0; i < h->others_count; i++) {
+		RedisModuleString *key = RedisModule_CreateString(
+			NULL, h->others[i].text, h->others[i].len);
+
+		if (head_of(ctx, key, &head) &&
+		    (!found || head.time_ms < oldest->time_ms)) {
+			*oldest = head;
+			found = true;
+		}
+		RedisModule_FreeString(NULL, key);
+	}
+	return found;
+}
+
+bool kea_demoted_waits(struct kea_flow *f, RedisModuleCtx *ctx)
+{
+	struct kea_demoted *d = &f->demoted;
+	long long now = RedisModule_Milliseconds();
+	struct kea_record head;
+
+	if (f->queue.count == 0) {
+		memset(d, 0, sizeof(*d));
+		return false;
+	}
+	if (d->youngest_ms == 0)
+		d->youngest_ms = youngest_ms(&f->queue);
+	d->waits = oldest_head(&f->home, ctx, &head) &&
+		   head.time_ms <= d->youngest_ms;
+	if (!d->waits)
+		return false;
+	if (head.origin != d->origin || head.seq != d->seq ||
+	    kea_flow_is_away(f)) {
+		d->origin = head.origin;
+		d->seq = head.seq;
+		d->since_ms = now;
+	}
+	d->waits = now - d->since_ms < STANDSTILL_MS;
+	return d->waits;
+}
