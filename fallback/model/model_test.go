@@ -648,7 +648,7 @@ func (m *model) edit() {
 
 // stepped is a turn during which the publisher acts, or the server is killed.
 func (m *model) stepped() {
-	steps := []string{"store-pushed", "store-replicated", "memory-lent", "list-lent", "settle-popped", "pop-replicated", "settled", "taken-back", "trimmed", "publisher-woken", "spool-delivered", "spool-removed"}
+	steps := []string{"store-pushed", "store-replicated", "memory-lent", "list-lent", "settle-popped", "pop-replicated", "settled", "taken-back", "trimmed", "publisher-woken", "spool-delivered", "spool-removed", "spool-added", "spool-written", "spool-synced", "spool-renamed"}
 	name := rapid.SampledFrom(steps).Draw(m.draw, "step")
 	kill := m.kills && rapid.Bool().Draw(m.draw, "kill")
 	killed := false
@@ -662,6 +662,7 @@ func (m *model) stepped() {
 		return kill
 	}
 	m.ask("arm %s %d", name, rapid.IntRange(1, 3).Draw(m.draw, "passage"))
+	before := m.s
 	a := m.ask("turn")
 	if !killed {
 		m.observe(a)
@@ -670,7 +671,10 @@ func (m *model) stepped() {
 		m.afterTurn(a, true)
 		return
 	}
-	if a.number["spool"] == 0 {
+	switch {
+	case name == "spool-renamed":
+		m.spool, m.spooled = undelivered(before, before.number["settling"]), true
+	case a.number["spool"] == 0:
 		m.spool = nil
 	}
 	m.end(m.durable, m.spool)
