@@ -41,15 +41,40 @@ static void spool_run(void *spool, const struct kea_run *run)
 	kea_spool_add(spool, run);
 }
 
-/* write_spool puts what is undelivered at the spool file's place. False: errno
- * says why, and nothing has changed. */
-static bool write_spool(void)
+/* spool_younger spools what was captured after the file was written. */
+static void spool_younger(void *spool, const struct kea_run *run)
+{
+	struct kea_run rest = *run;
+	size_t len;
+
+	for (; rest.count > 0; rest.count--) {
+		struct kea_record *r = kea_record_at(rest.start, &len);
+
+		if (r->origin == kea.origin && r->seq > kea.spool_seq)
+			break;
+		rest.start = kea_record_after(rest.start);
+	}
+	kea_spool_add(spool, &rest);
+}
+
+/* write_spool puts what is undelivered at the spool file's place. older: behind
+ * what that file has, which may be in the list meanwhile, and the list not on
+ * disk. False: errno says why, and nothing has changed. */
+static bool write_spool(bool older)
 {
 	struct kea_spool spool;
+	struct kea_queue had = { 0 };
+	uint64_t n;
 
 	if (!kea_spool_begin(&spool, kea.spool_path))
 		return false;
-	kea_flow_visit(&kea.flow, spool_run, &spool);
+	if (older) {
+		older = kea_spool_read(kea.spool_path, &had, &n) ==
+			KEA_SPOOL_WHOLE;
+		kea_queue_visit(&had, spool_run, &spool);
+		kea_queue_free(&had);
+	}
+	kea_flow_visit(&kea.flow, older ? spool_younger : spool_run, &spool);
 	return kea_spool_commit(&spool, kea.spool_path);
 }
 
@@ -64,14 +89,16 @@ void kea_put_aside(RedisModuleCtx *ctx)
 	n = kea_flow_undelivered(&kea.flow);
 	if (n == 0)
 		return;
-	kea.spool_stored = kea.flow.stored;
-	if (write_spool())
+	if (write_spool(kea.spooled)) {
 		kea.spooled = true;
-	else
+		kea.spool_stored = kea.flow.stored;
+		kea.spool_seq = kea.seq;
+	} else {
 		RedisModule_Log(ctx, "warning",
 				"%llu events are in memory only until they can "
 				"be stored or delivered: can't write %s: %s",
 				n, kea.spool_path, strerror(errno));
+	}
 }
 
 bool kea_put_away(RedisModuleCtx *ctx)
@@ -85,7 +112,7 @@ bool kea_put_away(RedisModuleCtx *ctx)
 		unlink(kea.spool_path);
 		return true;
 	}
-	if (!write_spool())
+	if (!write_spool(false))
 		return false;
 	RedisModule_Log(ctx, "notice",
 			"%llu undelivered events are in %s; the next load "

@@ -37,6 +37,7 @@ struct kea_module {
 
 	bool spooled;        /* a spool file is there; all in it is here, too */
 	uint64_t spool_stored; /* events stored until then */
+	uint64_t spool_seq;    /* the last event captured until then */
 	uint64_t put_aside;  /* events of writes that it has looked at */
 	uint32_t shutdown_timeout_ms;
 	char spool_path[64]; /* in the server's dir, which it runs in */

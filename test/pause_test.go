@@ -146,3 +146,23 @@ func TestADemotedMasterDoesNotWaitForEver(t *testing.T) {
 	r.arrives(append(setBodies("in", 10), setBodies("listed", 20)...))
 	r.balanced(0, 0)
 }
+
+// The list that has the first pause's events is in no file yet when the second
+// one writes the spool file anew; the RDB has their writes.
+func TestASecondPauseKeepsWhatTheFirstHasSpooled(t *testing.T) {
+	r, p := proxied(t, options{events: "$", config: []string{"key_evt_amqp.outbox yes"}})
+	p.Cut()
+	r.sets("first", 1)
+	r.until("fallback_length", is("1"))
+	r.turn("one", 10, "CLIENT", "PAUSE", "100000", "WRITE")
+	r.do("SAVE")
+	r.do("CLIENT", "UNPAUSE")
+	r.until("fallback_length", is("11"))
+	r.turn("two", 10, "CLIENT", "PAUSE", "100000", "WRITE")
+	r.Kill()
+	must(t, r.Start())
+	must(t, p.Mend())
+	r.arrives(append(append(setBodies("first", 1), setBodies("one", 10)...), setBodies("two", 10)...))
+	r.balanced(21, 0)
+	r.spoolIsGone()
+}

@@ -48,14 +48,15 @@ type model struct {
 	queue []id
 	exact bool
 
-	spool   []id        // what the spool file holds
-	spooled bool        // and that it is in the queue, too
-	aside   int         // captured when it was last looked whether to spool
-	limited bool        // the list had a limit at some time
-	safe    map[id]bool // was in the list when the AOF was fsynced, by outbox
-	durable []id        // the list as it would survive a kill
-	replica bool
-	guarded bool
+	spool    []id        // what the spool file holds
+	spooled  bool        // and that it is in the queue, too
+	asideSeq int         // captured when the file was written
+	aside    int         // captured when it was last looked whether to spool
+	limited  bool        // the list had a limit at some time
+	safe     map[id]bool // was in the list when the AOF was fsynced, by outbox
+	durable  []id        // the list as it would survive a kill
+	replica  bool
+	guarded  bool
 
 	// The publisher: what it took and did not settle, oldest first, how much of
 	// that is on its way, has reached the broker, and was confirmed by it.
@@ -364,7 +365,7 @@ func (m *model) sendSettings() {
 // load starts the server: what was durable is there, and what was spooled.
 func (m *model) load() {
 	m.taken, m.sent, m.reached, m.acks, m.asleep, m.up = nil, 0, 0, 0, false, true
-	m.captured, m.dropped, m.aside = 0, 0, 0
+	m.captured, m.dropped, m.aside, m.asideSeq = 0, 0, 0, 0
 	m.s, m.exact = nil, false
 	jobs := 0
 	if m.jobs {
@@ -470,7 +471,14 @@ func (m *model) putAside(a *answer) {
 	rest := undelivered(a, a.number["settling"])
 	barred := m.set.outbox && m.set.limit >= 0 && (m.replica || m.guarded)
 	if barred && m.aside != m.captured && len(rest) > 0 {
-		m.spool, m.spooled = rest, true
+		fresh := m.spool == nil
+		for _, e := range rest { // behind what the file had
+			if fresh || e.origin == m.origin && int(e.seq) > m.asideSeq {
+				m.spool = append(slices.Clip(m.spool), e)
+			}
+		}
+		m.asideSeq = m.captured
+		m.spooled = true
 		if a.number["spool"] == 0 {
 			m.Fatalf("outbox, and nothing keeps %v", ranges(rest))
 		}
