@@ -73,7 +73,10 @@ bool kea_demoted_waits(struct kea_flow *f, RedisModuleCtx *ctx)
 {
 	struct kea_demoted *d = &f->demoted;
 	long long now = RedisModule_Milliseconds();
-	struct kea_record head;
+	struct kea_record head = { 0 };
+	/* Not in sync: its copy of the list may be missing or of another time. */
+	bool stale = RedisModule_GetContextFlags(ctx) &
+		     REDISMODULE_CTX_FLAGS_REPLICA_IS_STALE;
 
 	if (f->queue.count == 0) {
 		memset(d, 0, sizeof(*d));
@@ -81,11 +84,12 @@ bool kea_demoted_waits(struct kea_flow *f, RedisModuleCtx *ctx)
 	}
 	if (d->youngest_ms == 0)
 		d->youngest_ms = youngest_ms(&f->queue);
-	d->waits = oldest_head(&f->home, ctx, &head) &&
-		   head.time_ms <= d->youngest_ms;
+	d->waits = (oldest_head(&f->home, ctx, &head) &&
+		    head.time_ms <= d->youngest_ms) ||
+		   stale;
 	if (!d->waits)
 		return false;
-	if (head.origin != d->origin || head.seq != d->seq ||
+	if (d->since_ms == 0 || head.origin != d->origin || head.seq != d->seq ||
 	    kea_flow_is_away(f)) {
 		d->origin = head.origin;
 		d->seq = head.seq;

@@ -166,3 +166,25 @@ func TestASecondPauseKeepsWhatTheFirstHasSpooled(t *testing.T) {
 	r.balanced(21, 0)
 	r.spoolIsGone()
 }
+
+// The old master comes back without a dataset: until it has its new master's it
+// can't tell what is in front of its events.
+func TestADemotedMasterComesBackWithoutADataset(t *testing.T) {
+	master, replica, mend := replicated(t, options{events: "$", config: []string{`save ""`, "key_evt_amqp.outbox yes"}})
+	const n = 30000
+	master.sets("before", n)
+	master.until("fallback_length", is(fmt.Sprint(n)))
+	failOver(t, master, replica, "in", 10)
+	master.Kill()
+	master.Config = append(master.Config, fmt.Sprintf("replicaof 127.0.0.1 %d", replica.Port))
+	must(t, mend())
+	must(t, master.Start())
+	must(t, master.queue.Wait(n+10, patience))
+	want := append(setBodies("before", n), setBodies("in", 10)...)
+	for i, m := range master.queue.Messages() {
+		if string(m.Body) != want[i] {
+			t.Fatalf("message %d is %q, want %q", i, m.Body, want[i])
+		}
+	}
+	master.spoolIsGone()
+}
