@@ -48,20 +48,26 @@ static bool head_of(RedisModuleCtx *ctx, RedisModuleString *key,
 	return found;
 }
 
-/* oldest_head: of all lists that are known, in a cluster several. */
+/* oldest_head: when the oldest event of all lists that are known, in a cluster
+ * several, was captured; false when they are empty. *sum changes when one of
+ * their heads does. */
 static bool oldest_head(const struct kea_home *h, RedisModuleCtx *ctx,
-			struct kea_record *oldest)
+			uint64_t *oldest_ms, uint64_t *sum)
 {
 	struct kea_record head;
-	bool found = h->key && head_of(ctx, h->key, oldest);
+	bool found = h->key && head_of(ctx, h->key, &head);
+
+	*sum = found ? head.origin ^ head.seq : 0;
+	*oldest_ms = found ? head.time_ms : UINT64_MAX;
 
 	for (size_t i = 0; i < h->others_count; i++) {
 		RedisModuleString *key = RedisModule_CreateString(
 			NULL, h->others[i].text, h->others[i].len);
 
-		if (head_of(ctx, key, &head) &&
-		    (!found || head.time_ms < oldest->time_ms)) {
-			*oldest = head;
+		if (head_of(ctx, key, &head)) {
+			*sum += head.origin ^ head.seq;
+			if (head.time_ms < *oldest_ms)
+				*oldest_ms = head.time_ms;
 			found = true;
 		}
 		RedisModule_FreeString(NULL, key);
@@ -73,7 +79,7 @@ bool kea_demoted_waits(struct kea_flow *f, RedisModuleCtx *ctx)
 {
 	struct kea_demoted *d = &f->demoted;
 	long long now = RedisModule_Milliseconds();
-	struct kea_record head = { 0 };
+	uint64_t oldest_ms, heads;
 	/* Not in sync: its copy of the list may be missing or of another time. */
 	bool stale = RedisModule_GetContextFlags(ctx) &
 		     REDISMODULE_CTX_FLAGS_REPLICA_IS_STALE;
@@ -84,15 +90,13 @@ bool kea_demoted_waits(struct kea_flow *f, RedisModuleCtx *ctx)
 	}
 	if (d->youngest_ms == 0)
 		d->youngest_ms = youngest_ms(&f->queue);
-	d->waits = (oldest_head(&f->home, ctx, &head) &&
-		    head.time_ms <= d->youngest_ms) ||
+	d->waits = (oldest_head(&f->home, ctx, &oldest_ms, &heads) &&
+		    oldest_ms <= d->youngest_ms) ||
 		   stale;
 	if (!d->waits)
 		return false;
-	if (d->since_ms == 0 || head.origin != d->origin || head.seq != d->seq ||
-	    kea_flow_is_away(f)) {
-		d->origin = head.origin;
-		d->seq = head.seq;
+	if (d->since_ms == 0 || heads != d->heads || kea_flow_is_away(f)) {
+		d->heads = heads;
 		d->since_ms = now;
 	}
 	d->waits = now - d->since_ms < STANDSTILL_MS;

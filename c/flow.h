@@ -32,8 +32,8 @@
 struct kea_demoted {
 	bool waits;
 	uint64_t youngest_ms; /* capture of the youngest of them */
-	uint64_t origin, seq; /* the list's head, and since when it is that */
-	long long since_ms;
+	uint64_t heads;       /* what changes with the lists' heads */
+	long long since_ms;   /* since when it has not */
 };
 
 struct kea_flow {

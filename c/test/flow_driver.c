@@ -832,6 +832,31 @@ static void show_memory(void)
 	printf("\n");
 }
 
+/* The spool file's events; false when there is no file. */
+static bool show_spool(void)
+{
+	FILE *f = fopen("key_evt_amqp.6379.spool", "rb");
+	struct ids r = { 0 };
+	struct kea_record head;
+	uint32_t len;
+
+	if (!f)
+		return false;
+	printf("spool_has");
+	/* Behind 16 bytes: length, sum and record of each. */
+	for (long at = 16; fseek(f, at, SEEK_SET) == 0 &&
+			   fread(&len, sizeof(len), 1, f) == 1 &&
+			   len != UINT32_MAX &&
+			   fseek(f, sizeof(uint64_t), SEEK_CUR) == 0 &&
+			   fread(&head, sizeof(head), 1, f) == 1;
+	     at += 12 + (long)len)
+		ids_add(&r, &head);
+	ids_end(&r);
+	printf("\n");
+	fclose(f);
+	return true;
+}
+
 static void answer(void)
 {
 	struct kea_flow *f = &kea.flow;
@@ -839,7 +864,7 @@ static void answer(void)
 
 	show_value("list", &dataset);
 	printf("type %d\n", dataset.type);
-	printf("spool %d\n", access("key_evt_amqp.6379.spool", F_OK) == 0);
+	printf("spool %d\n", show_spool());
 	if (kea.active) {
 		if (event_fd >= 0 &&
 		    read(event_fd, &woken, sizeof(woken)) < 0)

@@ -48,15 +48,14 @@ type model struct {
 	queue []id
 	exact bool
 
-	spool    []id        // what the spool file holds
-	spooled  bool        // and that it is in the queue, too
-	asideSeq int         // captured when the file was written
-	aside    int         // captured when it was last looked whether to spool
-	limited  bool        // the list had a limit at some time
-	safe     map[id]bool // was in the list when the AOF was fsynced, by outbox
-	durable  []id        // the list as it would survive a kill
-	replica  bool
-	guarded  bool
+	spool   []id        // what the spool file holds
+	spooled bool        // and that it is in the queue, too
+	aside   int         // captured when it was last looked whether to spool
+	limited bool        // the list had a limit at some time
+	safe    map[id]bool // was in the list when the AOF was fsynced, by outbox
+	durable []id        // the list as it would survive a kill
+	replica bool
+	guarded bool
 
 	// The publisher: what it took and did not settle, oldest first, how much of
 	// that is on its way, has reached the broker, and was confirmed by it.
@@ -191,6 +190,16 @@ func (m *model) observe(a *answer) {
 			}
 		}
 		m.spool = nil
+	}
+	m.spoolNow(a)
+}
+
+// spoolNow takes over what the file holds.
+func (m *model) spoolNow(a *answer) {
+	if a.number["spool"] == 0 {
+		m.spool = nil
+	} else if has := a.ids["spool_has"]; !slices.Equal(has, m.spool) {
+		m.spool, m.spooled = has, true
 	}
 }
 
@@ -365,7 +374,7 @@ func (m *model) sendSettings() {
 // load starts the server: what was durable is there, and what was spooled.
 func (m *model) load() {
 	m.taken, m.sent, m.reached, m.acks, m.asleep, m.up = nil, 0, 0, 0, false, true
-	m.captured, m.dropped, m.aside, m.asideSeq = 0, 0, 0, 0
+	m.captured, m.dropped, m.aside = 0, 0, 0
 	m.s, m.exact = nil, false
 	jobs := 0
 	if m.jobs {
@@ -471,16 +480,13 @@ func (m *model) putAside(a *answer) {
 	rest := undelivered(a, a.number["settling"])
 	barred := m.set.outbox && m.set.limit >= 0 && (m.replica || m.guarded)
 	if barred && m.aside != m.captured && len(rest) > 0 {
-		fresh := m.spool == nil
-		for _, e := range rest { // behind what the file had
-			if fresh || e.origin == m.origin && int(e.seq) > m.asideSeq {
-				m.spool = append(slices.Clip(m.spool), e)
+		for _, e := range rest {
+			// What the list had when this node was demoted is its new
+			// master's, which may have delivered it.
+			kept := slices.Contains(m.spool, e) || slices.Contains(a.ids["list"], e)
+			if !kept && !m.arrived[e] && !m.gone[e] {
+				m.Fatalf("outbox, and nothing keeps %v", ranges(rest))
 			}
-		}
-		m.asideSeq = m.captured
-		m.spooled = true
-		if a.number["spool"] == 0 {
-			m.Fatalf("outbox, and nothing keeps %v", ranges(rest))
 		}
 		for _, e := range rest {
 			m.safe[e] = m.safe[e] || m.always
@@ -670,7 +676,6 @@ func (m *model) stepped() {
 		return kill
 	}
 	m.ask("arm %s %d", name, rapid.IntRange(1, 3).Draw(m.draw, "passage"))
-	before := m.s
 	a := m.ask("turn")
 	if !killed {
 		m.observe(a)
@@ -679,12 +684,7 @@ func (m *model) stepped() {
 		m.afterTurn(a, true)
 		return
 	}
-	switch {
-	case name == "spool-renamed":
-		m.spool, m.spooled = undelivered(before, before.number["settling"]), true
-	case a.number["spool"] == 0:
-		m.spool = nil
-	}
+	m.spoolNow(a)
 	m.end(m.durable, m.spool)
 	m.load()
 }
