@@ -92,6 +92,18 @@ func sameDataset(t *testing.T, master, replica *rig) {
 	})
 }
 
+// isMaster waits until the server is one.
+func (r *rig) isMaster() {
+	r.t.Helper()
+	eventually(r.t, func() error {
+		info, err := r.Info(ctx, "replication").Result()
+		if err == nil && !strings.Contains(info, "role:master") {
+			err = fmt.Errorf("no master yet: %s", info)
+		}
+		return err
+	})
+}
+
 func (r *rig) linkIsUp() {
 	r.t.Helper()
 	eventually(r.t, func() error {
@@ -167,12 +179,7 @@ func TestFailoverCommandUnderLoad(t *testing.T) {
 					eventually(t, func() error { // it has to be online first
 						return from.Do(ctx, "FAILOVER", "TO", "127.0.0.1", fmt.Sprint(to.Port)).Err()
 					})
-					eventually(t, func() error {
-						if info := to.Info(ctx, "replication").Val(); !strings.Contains(info, "role:master") {
-							return fmt.Errorf("no master yet")
-						}
-						return nil
-					})
+					to.isMaster()
 				})
 				loads = append(loads, now...)
 			}
