@@ -2,7 +2,6 @@ package amqp
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	lib "github.com/rabbitmq/amqp091-go"
@@ -14,7 +13,6 @@ type library struct {
 	conn *lib.Connection
 	ch   *lib.Channel
 
-	confirms   chan lib.Confirmation
 	returns    chan lib.Return
 	blocked    chan lib.Blocking
 	connClosed chan *lib.Error
@@ -36,7 +34,7 @@ func openLibrary(raw *conn, cfg *Config, password string) (link, error) {
 	}
 	l := &library{raw: raw}
 	var err error
-	l.conn, err = lib.Open(raw, lib.Config{
+	l.conn, err = lib.Open(newAcks(raw), lib.Config{
 		SASL:      sasl,
 		Vhost:     cfg.Vhost,
 		Heartbeat: cfg.Heartbeat,
@@ -63,7 +61,6 @@ func openLibrary(raw *conn, cfg *Config, password string) (link, error) {
 	}
 	window := cfg.window()
 	l.sent = make([]*lib.DeferredConfirmation, window)
-	l.confirms = l.ch.NotifyPublish(make(chan lib.Confirmation, window))
 	l.returns = l.ch.NotifyReturn(make(chan lib.Return, window))
 	l.blocked = l.conn.NotifyBlocked(make(chan lib.Blocking, 16))
 	l.connClosed = l.conn.NotifyClose(make(chan *lib.Error, 1))
@@ -119,22 +116,10 @@ func (l *library) hear() *news {
 	return &l.out
 }
 
-// drain takes in what is here. Returns last: those of the confirms that were
-// taken are here by then.
+// drain takes in what is here. Returns last: those of the messages that were
+// answered are here by then.
 func (l *library) drain() {
-	for {
-		select {
-		case c, ok := <-l.confirms:
-			if !ok {
-				_ = l.lost(nil)
-				break
-			}
-			l.confirm(c)
-			continue
-		default:
-		}
-		break
-	}
+	l.answers()
 	for {
 		select {
 		case r, ok := <-l.returns:
@@ -155,22 +140,35 @@ func (l *library) drain() {
 	}
 }
 
-// confirm takes in one confirm; the library hands them over in order. Its word
-// on a message that was rejected (nack) before an earlier one was confirmed is
-// wrong once a confirm of many passes over it: the message's own is right.
-func (l *library) confirm(c lib.Confirmation) {
-	if l.in.answered++; c.DeliveryTag != l.in.answered {
-		l.in.answered--
-		if l.err == nil {
-			l.err = fmt.Errorf("confirm %d came where %d was due", c.DeliveryTag, l.in.answered+1)
+// oldest is the first message without an answer; nil: there is none.
+func (l *library) oldest() *lib.DeferredConfirmation {
+	if l.in.answered == l.tag {
+		return nil
+	}
+	return l.sent[(l.in.answered+1)%uint64(len(l.sent))]
+}
+
+// answers takes in the answers of the oldest messages. Each is asked for its
+// own: the library's notifications take a timer for each message, and its word
+// there on one that was rejected before an earlier one was confirmed is wrong
+// once a confirm of many passes over it.
+func (l *library) answers() {
+	for m := l.oldest(); m != nil; m = l.oldest() {
+		select {
+		case <-m.Done():
+		default:
+			return
 		}
-		return
+		if !m.Acked() {
+			if l.ch.IsClosed() {
+				// So the library ends what got no answer.
+				_ = l.lost(nil)
+				return
+			}
+			l.in.rejected = append(l.in.rejected, l.in.answered+1)
+		}
+		l.in.answered++
 	}
-	at := c.DeliveryTag % uint64(len(l.sent))
-	if own := l.sent[at]; !c.Ack || own == nil || !own.Acked() {
-		l.in.rejected = append(l.in.rejected, c.DeliveryTag)
-	}
-	l.sent[at] = nil
 }
 
 func (l *library) returned(r lib.Return) {
@@ -182,17 +180,16 @@ func (l *library) block(b lib.Blocking) {
 }
 
 func (l *library) wait(w *waits) event {
-	confirms, returns := l.confirms, l.returns
+	var answered <-chan struct{}
+	returns := l.returns
 	if w.quiet {
-		confirms, returns = nil, nil
+		returns = nil
+	} else if m := l.oldest(); m != nil {
+		answered = m.Done()
 	}
 	select {
-	case c, ok := <-confirms:
-		if !ok {
-			_ = l.lost(nil)
-			break
-		}
-		l.confirm(c)
+	case <-answered:
+		l.answers()
 	case r, ok := <-returns:
 		if ok {
 			l.returned(r)
@@ -265,15 +262,15 @@ func (l *library) close() {
 	_ = l.conn.CloseDeadline(time.Now().Add(closeTimeout))
 	l.raw.Close()
 	// What the broker still said is that many fewer duplicates.
-	for {
+	for m := l.oldest(); m != nil; m = l.oldest() {
 		select {
-		case c, ok := <-l.confirms:
-			if ok {
-				l.confirm(c)
-				continue
-			}
+		case <-m.Done():
 		case <-time.After(20 * time.Millisecond):
+			return
 		}
-		return
+		l.answers()
+		if m == l.oldest() {
+			return
+		}
 	}
 }
