@@ -311,6 +311,7 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 {
 	const char *missing = kea_api_bind(ctx);
 
+	kea_slack_restore();
 	if (missing) {
 		/* Log may be what is missing. */
 		if (RedisModule_Log)

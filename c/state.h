@@ -96,6 +96,10 @@ void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report);
 void kea_crash_prepare(RedisModuleCtx *ctx);
 void kea_crash_ready_for_memory_test(void);
 
+/* slack.c. kea_slack_restore gives the main thread its own timer slack back,
+ * once Go has started; later calls do nothing. */
+void kea_slack_restore(void);
+
 /* commands.c */
 int kea_create_commands(RedisModuleCtx *ctx);
 void kea_replicate_deferred(RedisModuleCtx *ctx);

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,41 @@ func (r *rig) descriptors() int {
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.Pid()))
 	must(r.t, err)
 	return len(fds)
+}
+
+// Go's threads need no exact timers, and each wake-up costs; Redis's own keep
+// what they have, whether the module comes at the start or later.
+func TestOnlyGoThreadsHaveInexactTimers(t *testing.T) {
+	slacks := func(r *rig) map[string]int {
+		t.Helper()
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", r.Pid()))
+		must(t, err)
+		of := map[string]int{}
+		for _, task := range tasks {
+			b, err := os.ReadFile(filepath.Join("/proc", task.Name(), "timerslack_ns"))
+			if errors.Is(err, os.ErrPermission) {
+				t.Skip("only root may look at another process's timer slack")
+			}
+			must(t, err)
+			slack := strings.TrimSpace(string(b))
+			of[slack]++
+			if task.Name() == fmt.Sprint(r.Pid()) {
+				of["main"], _ = strconv.Atoi(slack)
+			}
+		}
+		return of
+	}
+	bare := start(t, options{noLoad: true})
+	want := slacks(bare)
+	own := fmt.Sprint(want["main"])
+	must(t, bare.load(options{}))
+	atStart := start(t, options{})
+	for _, r := range []*rig{bare, atStart} {
+		got := slacks(r)
+		if got["main"] != want["main"] || got[own] < want[own] || got["1000000"] < 3 || len(got) != 3 {
+			t.Errorf("got threads by their slack in ns %v, without the module %v", got, want)
+		}
+	}
 }
 
 func TestAWrongArgumentRefusesTheLoadAndLeavesNothing(t *testing.T) {
