@@ -272,54 +272,27 @@ func latencyOf(b *rig, f figures, name string, lines ...string) error {
 // commands wait meanwhile.
 func drain(b *rig) []measure {
 	k := kinds[1]
-	n := b.scale(1000000)
 	return []measure{
 		func(f figures) error {
-			queue, drop, err := b.queue(k)
-			if err != nil {
-				return err
-			}
-			r, err := b.load(loading{queue: queue, mode: k.mode, port: unreachable})
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			if err := fill(r, n, 0); err != nil {
-				return err
-			}
-			before, err := redisUsage(r)
-			if err != nil {
-				return err
-			}
-			probe := startProbe(r)
-			w, begun := startWatch(), time.Now()
-			if err := r.ConfigSet(ctx, "key_evt_amqp.port", fmt.Sprint(b.broker.Port)).Err(); err != nil {
-				return err
-			}
-			if err := connect(r); err != nil {
-				return err
-			}
-			if err := until(r, "events_confirmed", n, patience); err != nil {
-				return err
-			}
-			took := time.Since(begun).Seconds()
-			commands, err := probe.stop()
-			if err != nil {
-				return err
-			}
-			after, err := redisUsage(r)
-			if err != nil {
-				return err
-			}
-			used := after.minus(before)
-			f["drain others, cores"] = w.others()
+			n := b.scale(1000000)
+			used, took, err := drained(b, f, "drain", n, nil)
 			f["drain, module events/s"] = float64(n) / took
 			f["drain, module cost, us/event"] = used.others() * 1e6 / float64(n)
 			f["drain, module main thread, us/event"] = used.main * 1e6 / float64(n)
+			return err
+		},
+		func(f figures) error {
+			return deliver(b, f, "drain, delivery of as many", k, b.scale(1000000), 0, nil)
+		},
+		func(f figures) error {
+			// Fewer: only the commands' latency is measured, and measuring
+			// it takes some of the machine.
+			commands := samples{}
+			_, _, err := drained(b, f, "drain and commands", b.scale(300000), &commands)
 			f["drain, module p99, us"] = commands.quantile(0.99)
 			f["drain, module p50, us"] = commands.quantile(0.5)
 			f["drain, module worst, us"] = commands.quantile(1)
-			return drop()
+			return err
 		},
 		func(f figures) error {
 			// The machine as busy, Redis as it is: a plain publisher
@@ -360,6 +333,55 @@ func drain(b *rig) []measure {
 }
 
 // fill makes n events go into the list.
+// drained stores n events, then lets the broker be there, and measures what is
+// used and how many seconds it takes until all are confirmed. commands, unless
+// it is nil, gets the latencies of a PING each millisecond meanwhile.
+func drained(b *rig, f figures, name string, n int, commands *samples) (used usage, took float64, err error) {
+	k := kinds[1]
+	queue, drop, err := b.queue(k)
+	if err != nil {
+		return used, 0, err
+	}
+	r, err := b.load(loading{queue: queue, mode: k.mode, port: unreachable})
+	if err != nil {
+		return used, 0, err
+	}
+	defer r.Close()
+	if err := fill(r, n, 0); err != nil {
+		return used, 0, err
+	}
+	before, err := redisUsage(r)
+	if err != nil {
+		return used, 0, err
+	}
+	var p *probe
+	if commands != nil {
+		p = startProbe(r)
+	}
+	w, begun := startWatch(), time.Now()
+	if err := r.ConfigSet(ctx, "key_evt_amqp.port", fmt.Sprint(b.broker.Port)).Err(); err != nil {
+		return used, 0, err
+	}
+	if err := connect(r); err != nil {
+		return used, 0, err
+	}
+	if err := until(r, "events_confirmed", n, patience); err != nil {
+		return used, 0, err
+	}
+	took = time.Since(begun).Seconds()
+	f[name+" others, cores"] = w.others()
+	if p != nil {
+		if *commands, err = p.stop(); err != nil {
+			return used, 0, err
+		}
+	}
+	after, err := redisUsage(r)
+	if err != nil {
+		return used, 0, err
+	}
+	return after.minus(before), took, drop()
+}
+
 func fill(r *servers.Redis, n, size int) error {
 	if err := sets(r, n, 100000, size, 50, 0); err != nil {
 		return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/key-evt-amqp/key_evt_amqp/test/servers"
 )
@@ -52,7 +51,12 @@ func growth(b *rig) (out []measure) {
 		if b.quick {
 			n = min(n, 10000)
 		}
-		out = append(out, func(f figures) error { return drainOf(b, f, n) })
+		out = append(out, func(f figures) error {
+			name := fmt.Sprintf("growth, list of %d drained", n)
+			_, took, err := drained(b, f, name, n, nil)
+			f[name+" in, ms"] = took * 1e3
+			return err
+		})
 	}
 	return out
 }
@@ -97,35 +101,6 @@ func sized(b *rig, f figures, name string, size int) error {
 	return nil
 }
 
-// drainOf measures how long a list of n events takes to be delivered.
-func drainOf(b *rig, f figures, n int) error {
-	k := kinds[1]
-	queue, drop, err := b.queue(k)
-	if err != nil {
-		return err
-	}
-	r, err := b.load(loading{queue: queue, mode: k.mode, port: unreachable})
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	if err := fill(r, n, 0); err != nil {
-		return err
-	}
-	begun := time.Now()
-	if err := r.ConfigSet(ctx, "key_evt_amqp.port", fmt.Sprint(b.broker.Port)).Err(); err != nil {
-		return err
-	}
-	if err := connect(r); err != nil {
-		return err
-	}
-	if err := until(r, "events_confirmed", n, patience); err != nil {
-		return err
-	}
-	f[fmt.Sprintf("growth, list of %d drained in, ms", n)] = time.Since(begun).Seconds() * 1e3
-	return drop()
-}
-
 // windows measures delivery by max_inflight; buffers Redis under overload by
 // buffer_limit.
 func windows(b *rig) (out []measure) {
@@ -143,7 +118,7 @@ func windows(b *rig) (out []measure) {
 func buffers(b *rig) (out []measure) {
 	for _, mib := range bufferSizes {
 		out = append(out, func(f figures) error {
-			return captured(b, f, fmt.Sprintf("buffer %d MiB", mib), b.scale(2000000),
+			return captured(b, f, fmt.Sprintf("buffer %d MiB", mib), kinds[1], b.scale(2000000),
 				loading{lines: []string{fmt.Sprintf("key_evt_amqp.buffer_limit %d", mib<<20)}})
 		})
 	}

@@ -17,10 +17,10 @@ func mainThread(b *rig) []measure {
 		func(f figures) error { return quietMain(b, f) },
 		func(f figures) error { return busyFloor(b, f) },
 		func(f figures) error {
-			return captured(b, f, "captured, broker slower", b.scale(1000000), loading{})
+			return captured(b, f, "captured, broker slower", kinds[1], b.scale(1000000), loading{})
 		},
 		func(f figures) error {
-			return captured(b, f, "outbox", b.scale(1000000), loading{lines: []string{"key_evt_amqp.outbox yes"}})
+			return captured(b, f, "outbox", kinds[1], b.scale(1000000), loading{lines: []string{"key_evt_amqp.outbox yes"}})
 		},
 		func(f figures) error { return keepingUp(b, f, "floor, paced", false) },
 		func(f figures) error { return keepingUp(b, f, "captured, broker keeps up", true) },
@@ -116,12 +116,12 @@ func pipelined(b *rig, f figures, name string, r *servers.Redis, n int) error {
 }
 
 // captured measures the module connected to a broker that takes what it can.
-func captured(b *rig, f figures, name string, n int, l loading) error {
-	queue, drop, err := b.queue(kinds[1])
+func captured(b *rig, f figures, name string, k kind, n int, l loading) error {
+	queue, drop, err := b.queue(k)
 	if err != nil {
 		return err
 	}
-	l.queue = queue
+	l.queue, l.mode = queue, k.mode
 	r, err := b.load(l)
 	if err != nil {
 		return err
@@ -218,7 +218,7 @@ func keepingUp(b *rig, f figures, name string, module bool) error {
 // takes what it can.
 func overload(b *rig) []measure {
 	n := b.scale(3000000)
-	return []measure{
+	out := []measure{
 		func(f figures) error {
 			r, err := b.start()
 			if err != nil {
@@ -227,9 +227,14 @@ func overload(b *rig) []measure {
 			defer r.Close()
 			return pipelined(b, f, "overload, bare", r, n)
 		},
-		func(f figures) error { return captured(b, f, "overload, module", n, loading{}) },
-		func(f figures) error {
-			return captured(b, f, "overload, own codec, module", n, loading{lines: []string{ownCodec}})
-		},
 	}
+	for _, k := range kinds[:2] {
+		name := "overload, " + k.name
+		out = append(out,
+			func(f figures) error { return captured(b, f, name+", module", k, n, loading{}) },
+			func(f figures) error {
+				return captured(b, f, name+", own codec, module", k, n, loading{lines: []string{ownCodec}})
+			})
+	}
+	return out
 }

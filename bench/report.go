@@ -38,8 +38,10 @@ var rows = withOwnCodec([]row{
 	{"main", "native notifications AKE, over floor", "native AKE main thread, ns/SET", "floor main thread, ns/SET", 0, false},
 	{"main", "native notifications AKE, over bare", "native AKE main thread, ns/SET", "bare main thread, ns/SET", 0, false},
 
-	{"overload", "throughput under overload, over bare", "overload, module SETs/s", "overload, bare SETs/s", 0.5, true},
-	{"overload", "worst latency under overload, ms", "overload, module worst, ms", "", 25, false},
+	{"overload", "throughput under overload, transient, over bare", "overload, transient, classic queue, module SETs/s", "overload, bare SETs/s", 0.5, true},
+	{"overload", "throughput under overload, persistent, over bare", "overload, persistent, classic queue, module SETs/s", "overload, bare SETs/s", 0.5, true},
+	{"overload", "worst latency under overload, transient, ms", "overload, transient, classic queue, module worst, ms", "", 25, false},
+	{"overload", "worst latency under overload, persistent, ms", "overload, persistent, classic queue, module worst, ms", "", 25, false},
 	{"overload", "worst latency of bare Redis, quiet cores, ms", "overload, bare worst, ms", "", 0, false},
 	{"main", "worst latency of bare Redis, busy cores, ms", "bare, busy worst, ms", "", 0, false},
 
@@ -63,7 +65,8 @@ var rows = withOwnCodec([]row{
 
 	{"latency", "latency, SET to message, over PING and direct publish together, median", "latency, module p50, us", "latency, PING and direct p50, us", 0, false},
 
-	{"drain", "drain of 1,000,000 over delivery", "drain, module events/s", "delivery, transient, classic queue, module events/s", 0.9, true},
+	{"drain", "drain of 1,000,000 over delivery of 200,000", "drain, module events/s", "delivery, transient, classic queue, module events/s", 0.9, true},
+	{"drain", "drain of 1,000,000 over delivery of 1,000,000", "drain, module events/s", "drain, delivery of as many, module events/s", 0, true},
 	{"drain", "command latency during a drain, p99, over bare on busy cores", "drain, module p99, us", "drain, bare p99, us", 1.5, false},
 	{"drain", "command latency during a drain, p99, over bare on quiet cores", "drain, module p99, us", "drain, bare and quiet p99, us", 0, false},
 

@@ -177,10 +177,11 @@ func number(r *servers.Redis, field string) (int, error) {
 	return strconv.Atoi(info[field])
 }
 
-// until polls a field of INFO key_evt_amqp.
+// until polls a field of INFO key_evt_amqp: soon at first, then seldom, for each
+// look takes some of the machine from what is measured.
 func until(r *servers.Redis, field string, least int, limit time.Duration) error {
 	deadline := time.Now().Add(limit)
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		n, err := number(r, field)
 		if err != nil || n >= least {
 			return err
@@ -189,7 +190,7 @@ func until(r *servers.Redis, field string, least int, limit time.Duration) error
 			info, _ := r.ModuleInfo()
 			return fmt.Errorf("%s is %d after %v, not %d: %v", field, n, limit, least, info)
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 
