@@ -75,7 +75,7 @@ static bool oldest_head(const struct kea_home *h, RedisModuleCtx *ctx,
 	return found;
 }
 
-bool kea_demoted_waits(struct kea_flow *f, RedisModuleCtx *ctx)
+void kea_demoted_look(struct kea_flow *f, RedisModuleCtx *ctx)
 {
 	struct kea_demoted *d = &f->demoted;
 	long long now = RedisModule_Milliseconds();
@@ -86,7 +86,7 @@ bool kea_demoted_waits(struct kea_flow *f, RedisModuleCtx *ctx)
 
 	if (f->queue.count == 0) {
 		memset(d, 0, sizeof(*d));
-		return false;
+		return;
 	}
 	if (d->youngest_ms == 0)
 		d->youngest_ms = youngest_ms(&f->queue);
@@ -94,11 +94,10 @@ bool kea_demoted_waits(struct kea_flow *f, RedisModuleCtx *ctx)
 		    oldest_ms <= d->youngest_ms) ||
 		   stale;
 	if (!d->waits)
-		return false;
+		return;
 	if (d->since_ms == 0 || heads != d->heads || kea_flow_is_away(f)) {
 		d->heads = heads;
 		d->since_ms = now;
 	}
 	d->waits = now - d->since_ms < STANDSTILL_MS;
-	return d->waits;
 }

@@ -86,10 +86,21 @@ static inline bool kea_flow_is_away(const struct kea_flow *f)
 	return atomic_load_explicit(&f->away, memory_order_relaxed);
 }
 
-/* demoted.c. kea_demoted_waits tells whether a replica's events in memory
- * have to wait, for there are older ones in the list. To be asked at each
- * turn, while the dataset is whole. */
-bool kea_demoted_waits(struct kea_flow *f, RedisModuleCtx *ctx);
+/*
+ * moves.c. kea_moves_ready settles which list a turn works with; storing: one is
+ * needed. The server is asked before a key is made, lest it be made in a slot
+ * that is not ours, and once a second. False: none can be used now.
+ */
+bool kea_moves_ready(struct kea_flow *f, RedisModuleCtx *ctx, bool storing);
+
+/* kea_flow_lose_list: nothing is known of the list any more; what was lent is
+ * in memory, and stays so. */
+void kea_flow_lose_list(struct kea_flow *f);
+
+/* demoted.c. kea_demoted_look settles whether a replica's events in memory have
+ * to wait (demoted.waits), for there are older ones in the list. To be called at
+ * each turn, while the dataset is whole. */
+void kea_demoted_look(struct kea_flow *f, RedisModuleCtx *ctx);
 
 /* kea_flow_idle tells, in a few loads, that a turn would find nothing to do. */
 bool kea_flow_idle(const struct kea_flow *f);

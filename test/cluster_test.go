@@ -333,13 +333,7 @@ func (c *cluster) replica() (found *servers.Redis) {
 
 func (c *cluster) becomesMaster(n *servers.Redis) {
 	c.t.Helper()
-	eventually(c.t, func() error {
-		info, err := n.Info(ctx, "replication").Result()
-		if err == nil && !strings.Contains(info, "role:master") {
-			err = errors.New("still a replica")
-		}
-		return err
-	})
+	isMaster(c.t, n)
 	must(c.t, c.Agree())
 }
 

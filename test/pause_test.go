@@ -72,7 +72,7 @@ func failOver(t *testing.T, master, replica *rig, prefix string, n int) {
 		return nil
 	})
 	master.turn(prefix, n, "FAILOVER")
-	replica.isMaster()
+	isMaster(t, replica.Redis)
 }
 
 // The master of a FAILOVER is killed once it is a replica: what it could not

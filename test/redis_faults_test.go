@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/key-evt-amqp/key_evt_amqp/test/servers"
 )
 
 // under runs loads against a server while something happens to it, and stops
@@ -92,10 +94,10 @@ func sameDataset(t *testing.T, master, replica *rig) {
 	})
 }
 
-// isMaster waits until the server is one.
-func (r *rig) isMaster() {
-	r.t.Helper()
-	eventually(r.t, func() error {
+// isMaster waits until a server is one.
+func isMaster(t *testing.T, r *servers.Redis) {
+	t.Helper()
+	eventually(t, func() error {
 		info, err := r.Info(ctx, "replication").Result()
 		if err == nil && !strings.Contains(info, "role:master") {
 			err = fmt.Errorf("no master yet: %s", info)
@@ -179,7 +181,7 @@ func TestFailoverCommandUnderLoad(t *testing.T) {
 					eventually(t, func() error { // it has to be online first
 						return from.Do(ctx, "FAILOVER", "TO", "127.0.0.1", fmt.Sprint(to.Port)).Err()
 					})
-					to.isMaster()
+					isMaster(t, to.Redis)
 				})
 				loads = append(loads, now...)
 			}

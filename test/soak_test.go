@@ -274,7 +274,7 @@ func TestSoak(t *testing.T) {
 			defer roles.Unlock()
 			books.failover(func() {
 				must(t, master.Do(ctx, "FAILOVER").Err())
-				replica.isMaster()
+				isMaster(t, replica.Redis)
 			})
 			master, replica = replica, master
 		}},
