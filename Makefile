@@ -60,7 +60,7 @@ uninstall: ## Remove what make install has installed
 package: $(MODULE) ## A .deb and an .rpm in build/package
 	@$(GO) -C docs/package run . -root $(CURDIR) -module $(abspath $(MODULE)) -out $(abspath $(BUILD))/package
 
-bench: $(MODULE) ## Measure everything side by side (half an hour), draw the plots
+bench: $(MODULE) ## Measure everything side by side (40 minutes), draw the plots
 	$(GO) run ./bench -flame -out bench/results -docs docs/performance.md
 
 test: ## Install what is missing, then run every test
