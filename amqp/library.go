@@ -119,7 +119,7 @@ func (l *library) hear() *news {
 // drain takes in what is here. Returns last: those of the messages that were
 // answered are here by then.
 func (l *library) drain() {
-	l.answers()
+	l.takeAnswers()
 	for {
 		select {
 		case r, ok := <-l.returns:
@@ -148,11 +148,11 @@ func (l *library) oldest() *lib.DeferredConfirmation {
 	return l.sent[(l.in.answered+1)%uint64(len(l.sent))]
 }
 
-// answers takes in the answers of the oldest messages. Each is asked for its
+// takeAnswers takes in the answers of the oldest messages. Each is asked for its
 // own: the library's notifications take a timer for each message, and its word
 // there on one that was rejected before an earlier one was confirmed is wrong
 // once a confirm of many passes over it.
-func (l *library) answers() {
+func (l *library) takeAnswers() {
 	for m := l.oldest(); m != nil; m = l.oldest() {
 		select {
 		case <-m.Done():
@@ -161,7 +161,7 @@ func (l *library) answers() {
 		}
 		if !m.Acked() {
 			if l.ch.IsClosed() {
-				// So the library ends what got no answer.
+				// The library rejects what got no answer when it ends.
 				_ = l.lost(nil)
 				return
 			}
@@ -189,7 +189,7 @@ func (l *library) wait(w *waits) event {
 	}
 	select {
 	case <-answered:
-		l.answers()
+		l.takeAnswers()
 	case r, ok := <-returns:
 		if ok {
 			l.returned(r)
@@ -268,7 +268,7 @@ func (l *library) close() {
 		case <-time.After(20 * time.Millisecond):
 			return
 		}
-		l.answers()
+		l.takeAnswers()
 		if m == l.oldest() {
 			return
 		}

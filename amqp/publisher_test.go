@@ -218,6 +218,11 @@ func cutAgainAndAgain(t *testing.T, codec amqp.Codec) {
 	}
 	arrive(t, c, rounds*each)
 	eventually(t, "all settled", func() bool { return src.left() == 0 })
+	// What was in flight when the connection went has no answer: nobody
+	// rejected it.
+	if _, k := obs.get(); k.Nacked != 0 {
+		t.Errorf("%d messages count as rejected by a broker that was cut off", k.Nacked)
+	}
 	t.Logf("%d duplicates of %d", c.Duplicates(), rounds*each)
 }
 

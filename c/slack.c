@@ -9,11 +9,11 @@
  *
  * A thread gets the slack of the one that makes it. Go makes its first ones
  * while the server loads the library, in a constructor without a priority, and
- * all others descend from them or run for the server's own.
+ * they make the others. What is made later from Redis's own threads, theirs or
+ * Go's, has the usual slack.
  */
 #include "state.h"
 
-#include <stdbool.h>
 #include <sys/prctl.h>
 
 #define SLACK_NS 1000000UL
