@@ -61,7 +61,7 @@ package: $(MODULE) ## A .deb and an .rpm in build/package
 	@$(GO) -C docs/package run . -root $(CURDIR) -module $(abspath $(MODULE)) -out $(abspath $(BUILD))/package
 
 bench: $(MODULE) ## Measure everything side by side (40 minutes), draw the plots
-	$(GO) run ./bench -flame -out bench/results -docs docs/performance.md
+	$(GO) run ./bench -out docs/performance -docs docs/performance.md
 
 test: ## Install what is missing, then run every test
 	@sh test/install.sh test

@@ -82,19 +82,3 @@ func TestRatiosAreOfTheSameRound(t *testing.T) {
 		t.Errorf("got %v, want [0.5 2]", got)
 	}
 }
-
-func TestFoldReadsPerfScript(t *testing.T) {
-	text := `redis-server  100/100  
-	ffffff inner
-	ffffff outer
-
-libredis  100/101 
-	ffffff main.(*source).Next
-	ffffff [unknown]
-
-`
-	got := fold(text)
-	if got["main thread;outer;inner"] != 1 || got["other threads;[unknown];main.(*source).Next"] != 1 || len(got) != 2 {
-		t.Errorf("got %v", got)
-	}
-}

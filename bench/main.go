@@ -3,8 +3,8 @@
 // publisher. It prints ratios, writes raw figures as JSON and draws plots.
 //
 //	go run ./bench                         print the table
-//	go run ./bench -out bench/results      and keep raw figures and plots
-//	go run ./bench -from bench/results     draw and print again, measure nothing
+//	go run ./bench -out docs/performance      and keep raw figures and plots
+//	go run ./bench -from docs/performance     draw and print again, measure nothing
 //	go run ./bench -only main,delivery -rounds 2
 //	go run ./bench -quick                  a smoke run
 package main
@@ -38,7 +38,6 @@ func main() {
 	flag.StringVar(&o.out, "out", "", "folder for raw figures and plots; none: only print")
 	flag.StringVar(&o.from, "from", "", "folder with raw figures: measure nothing, draw and print them again")
 	flag.StringVar(&o.docs, "docs", "", "page to write the tables into")
-	flag.BoolVar(&o.flame, "flame", false, "draw flame graphs of the server too (perf)")
 	flag.Parse()
 	exit(run(o, os.Stdout))
 }
@@ -58,7 +57,6 @@ type options struct {
 	module    string
 	out, from string
 	docs      string
-	flame     bool
 	root      string // of the repository; empty: here
 }
 
@@ -191,30 +189,7 @@ func measureAll(o options, dir string) (res results, err error) {
 			return res, err
 		}
 	}
-	if o.flame && dir != "" {
-		err = b.flames(dir)
-	}
-	return res, err
-}
-
-// flames draws where the time goes while events are delivered: in all threads but
-// Redis's main one, by queue, and in that one.
-func (b *rig) flames(dir string) error {
-	for i, name := range []string{"persistent", "transient", "quorum"} {
-		s, err := profile(b, kinds[i])
-		if err != nil {
-			return err
-		}
-		if err := drawFlame(s.of(otherThreadsName), "module, "+kinds[i].name, filepath.Join(dir, "flame-"+name+".svg")); err != nil {
-			return err
-		}
-		if i == 0 {
-			if err := drawFlame(s.of(mainThreadName), mainThreadName, filepath.Join(dir, "flame-main-thread.svg")); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return res, nil
 }
 
 func (b *rig) machine() (m machine, err error) {
