@@ -73,7 +73,7 @@ lint: ## gofmt and go vet
 	$(GO) -C docs/package vet ./...
 
 test-unit: ## Tests that need no Redis (amqp's start a broker)
-	$(GO) test -race ./keymask/... ./fallback/... ./module/... ./amqp/...
+	$(GO) test -race ./keymask/... ./fallback/... ./module/... ./amqp/... ./c
 
 test-c: $(C_TESTS:%=test-c-%) ## C tests under ASan, UBSan and TSan
 test-c-%: FORCE

@@ -94,13 +94,15 @@ func Away(away bool) { C.kea_away(C.bool(away)) }
 
 // InfoLink sets what INFO shows of the link. Any thread.
 func InfoLink(state int, host string, port int) {
+	host = oneLine(host, maxInfo)
 	p := C.CString(host)
 	defer C.free(unsafe.Pointer(p))
 	C.kea_info_link(C.int(state), p, C.size_t(len(host)), C.int(port))
 }
 
-// InfoError sets last_error. Any thread.
+// InfoError sets last_error, of the text what fits one line. Any thread.
 func InfoError(text string) {
+	text = oneLine(text, maxInfo)
 	p := C.CString(text)
 	defer C.free(unsafe.Pointer(p))
 	C.kea_info_error(p, C.size_t(len(text)))
@@ -127,10 +129,10 @@ func InfoCounters(n Counters) {
 	})
 }
 
-// Log writes a line to the server's log. level is debug, verbose, notice or
-// warning. Any thread, between load and unload.
+// Log writes one line to the server's log, of the text what fits it. level is
+// debug, verbose, notice or warning. Any thread, between load and unload.
 func Log(level, text string) {
-	l, t := C.CString(level), C.CString(text)
+	l, t := C.CString(level), C.CString(oneLine(text, maxLogLine))
 	defer C.free(unsafe.Pointer(l))
 	defer C.free(unsafe.Pointer(t))
 	C.kea_log(l, t)

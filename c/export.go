@@ -56,21 +56,27 @@ func guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("internal error: %v", p)
-			Log("warning", fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
+			Log("warning", fmt.Sprintf("panic: %v", p))
+			for i, line := range strings.Split(string(debug.Stack()), "\n") {
+				if i < maxStack {
+					Log("warning", line)
+				}
+			}
 		}
 	}()
 	return f()
 }
 
-// oneLine makes a text fit for a RESP error: no line ends.
-var oneLine = strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ")
+// maxStack bounds the lines of a stack in the log.
+const maxStack = 60
 
 // report returns an error's text in C's memory, to be freed there; nil for nil.
+// It is made fit for a RESP error: one line.
 func report(prefix string, err error) *C.char {
 	if err == nil {
 		return nil
 	}
-	return C.CString(prefix + oneLine.Replace(err.Error()))
+	return C.CString(prefix + oneLine(err.Error(), maxReply))
 }
 
 func arguments(args *C.struct_kea_arg, n C.int) []string {

@@ -101,14 +101,14 @@ func (m *module) adopt(news map[string]string) {
 			continue // the link, or a setting of a newer version
 		}
 		if err := s.set(row, news[name]); err != nil {
-			c.Log("warning", "a setting from another node can't be used here: "+err.Error())
+			m.log.warning(aboutNodes, "a setting from another node can't be used here: "+err.Error())
 			continue
 		}
 		changed = true
 	}
 	if changed {
 		if err := m.change(s); err != nil {
-			c.Log("warning", "settings from another node can't be used here: "+err.Error())
+			m.log.warning(aboutNodes, "settings from another node can't be used here: "+err.Error())
 		}
 	}
 	switch news[linkEntry] {

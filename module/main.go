@@ -32,6 +32,7 @@ type module struct {
 	current *settings // in effect, or about to be at Start
 	staged  *settings // what CONFIG SET has set and not applied; nil when nothing is
 	running bool
+	log     *logger // the main thread's
 
 	source    *source
 	publisher *amqp.Publisher
@@ -47,7 +48,7 @@ func (m *module) Load(args []string) error {
 	debug.SetGCPercent(400)
 	systemAuthorities()
 	serverClasses = c.ServerClasses()
-	*m = module{}
+	*m = module{log: newLogger()}
 	s := defaults()
 	if _, err := s.setArguments(0, args); err != nil {
 		return err
@@ -82,10 +83,10 @@ func (m *module) Start() error {
 		return err
 	}
 	if m.current.unverified() {
-		warnUnverified()
+		m.warnUnverified()
 	}
 	m.source = newSource(c.EventFD(), layoutOf(m.current))
-	m.publisher = amqp.New(m.source, &link{}, m.publisherConfig(m.current))
+	m.publisher = amqp.New(m.source, &reporter{log: newLogger()}, m.publisherConfig(m.current))
 	m.publisher.Start()
 	m.running = true
 	if self := c.BusSelf(); self != "" {
@@ -133,7 +134,7 @@ func (m *module) change(s *settings) error {
 		return err
 	}
 	if s.unverified() && !m.current.unverified() {
-		warnUnverified()
+		m.warnUnverified()
 	}
 	m.current, m.staged = s, nil
 	m.source.layout.Store(layoutOf(s))
@@ -141,8 +142,8 @@ func (m *module) change(s *settings) error {
 	return nil
 }
 
-func warnUnverified() {
-	c.Log("warning", "tls_verify is no: the broker's certificate is not checked, whoever answers gets the password and the events")
+func (m *module) warnUnverified() {
+	m.log.warning(aboutTLS, "tls_verify is no: the broker's certificate is not checked, whoever answers gets the password and the events")
 }
 
 func layoutOf(s *settings) *layout {

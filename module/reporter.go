@@ -10,10 +10,11 @@ import (
 	"github.com/key-evt-amqp/key_evt_amqp/c"
 )
 
-// link tells Redis what the publisher reports: to the main thread whether
-// events are to be stored, to INFO the figures, to the log the changes. Called
-// on the publisher's goroutine.
-type link struct {
+// reporter passes on to Redis what the publisher reports: to the main thread
+// whether events are to be stored, to INFO the figures, to the log the changes.
+// Called on the publisher's goroutine.
+type reporter struct {
+	log       *logger
 	troubles  map[string]bool // why nothing was delivered lately, as logged
 	connected string          // where to, as logged since the first of them
 	blocked   bool            // by an alarm
@@ -30,7 +31,7 @@ var states = map[amqp.State]int{
 }
 
 // StateChanged implements [amqp.Observer].
-func (l *link) StateChanged(change amqp.Change) {
+func (r *reporter) StateChanged(change amqp.Change) {
 	switch change.State {
 	case amqp.Idle, amqp.Connected:
 		c.Away(false)
@@ -44,51 +45,51 @@ func (l *link) StateChanged(change amqp.Change) {
 	if change.Err != nil {
 		c.InfoError(change.Err.Error())
 	}
-	l.log(change)
+	r.tell(change)
 }
 
-// log writes one line for each change, not for each attempt: a failure that
+// tell logs one line for each change, not for each attempt: a failure that
 // repeats itself before anything was delivered says nothing new.
-func (l *link) log(change amqp.Change) {
+func (r *reporter) tell(change amqp.Change) {
 	where := net.JoinHostPort(change.Host, strconv.Itoa(change.Port))
 	switch change.State {
 	case amqp.Connected:
 		switch {
-		case l.blocked:
-			c.Log("notice", where+" takes messages again")
-		case !change.Resumed && (len(l.troubles) == 0 || l.connected != where):
+		case r.blocked:
+			r.log.notice(aboutAlarm, where+" takes messages again")
+		case !change.Resumed && (len(r.troubles) == 0 || r.connected != where):
 			// A broker may let us in each time and then take nothing.
-			l.connected = where
-			c.Log("notice", "connected to "+where)
+			r.connected = where
+			r.log.notice(aboutConnection, "connected to "+where)
 		}
 	case amqp.Disabled:
-		c.Log("notice", "disconnected, until connect")
+		r.log.notice(aboutConnection, "disconnected, until connect")
 	case amqp.Blocked:
-		c.Log("warning", fmt.Sprintf("%s blocks publishing: %v", where, change.Err))
+		r.log.warning(aboutAlarm, fmt.Sprintf("%s blocks publishing: %v", where, change.Err))
 	case amqp.Backoff:
-		if len(l.troubles) == 0 {
-			l.connected = ""
+		if len(r.troubles) == 0 {
+			r.connected = ""
 		}
 		// Two may take turns: a broker that is starting resets one attempt
 		// and closes the next.
-		if trouble := change.Err.Error(); !l.troubles[trouble] && len(l.troubles) < maxTroubles {
-			if l.troubles == nil {
-				l.troubles = map[string]bool{}
+		if trouble := change.Err.Error(); !r.troubles[trouble] && len(r.troubles) < maxTroubles {
+			if r.troubles == nil {
+				r.troubles = map[string]bool{}
 			}
-			l.troubles[trouble] = true
-			c.Log("warning", "not delivering, retrying: "+trouble)
+			r.troubles[trouble] = true
+			r.log.warning(aboutTrouble, "not delivering, retrying: "+trouble)
 		}
 	}
-	l.blocked = change.State == amqp.Blocked
+	r.blocked = change.State == amqp.Blocked
 }
 
 // Counted implements [amqp.Observer].
-func (l *link) Counted(n amqp.Counters) {
-	if n.Confirmed > l.confirmed {
-		l.confirmed = n.Confirmed
-		if len(l.troubles) > 0 {
-			clear(l.troubles)
-			c.Log("notice", "delivering again")
+func (r *reporter) Counted(n amqp.Counters) {
+	if n.Confirmed > r.confirmed {
+		r.confirmed = n.Confirmed
+		if len(r.troubles) > 0 {
+			clear(r.troubles)
+			r.log.notice(aboutConnection, "delivering again")
 		}
 	}
 	c.InfoCounters(c.Counters{
@@ -101,6 +102,6 @@ func (l *link) Counted(n amqp.Counters) {
 }
 
 // Dropped implements [amqp.Observer].
-func (l *link) Dropped(m *amqp.Message, reason error) {
-	c.Log("warning", fmt.Sprintf("event %s (%s, %d bytes) dropped: %v", m.ID, m.Type, len(m.Body), reason))
+func (r *reporter) Dropped(m *amqp.Message, reason error) {
+	r.log.warning(aboutDrops, fmt.Sprintf("event %s (%.100s, %d bytes) dropped: %v", m.ID, m.Type, len(m.Body), reason))
 }
