@@ -65,7 +65,7 @@ func Getenv(name string) (value string, ok bool) {
 
 // Take takes the next run of records that the main thread lends: count
 // records, each behind its length in 8 bytes and padded to 8. The memory is
-// readable until [Settle] or [GiveBack] for its last record. Publisher only.
+// readable until [Settle] or [Rewind] for its last record. Publisher only.
 func Take() (start unsafe.Pointer, count int, ok bool) {
 	var span C.struct_kea_span
 	if !C.kea_take(&span) {
@@ -77,8 +77,8 @@ func Take() (start unsafe.Pointer, count int, ok bool) {
 // Settle reports the n oldest unsettled records as settled. Publisher only.
 func Settle(n int) { C.kea_settle(C.uint64_t(n)) }
 
-// GiveBack returns everything unsettled to the main thread. Publisher only.
-func GiveBack() { C.kea_give_back() }
+// Rewind makes everything unsettled come again from [Take]. Publisher only.
+func Rewind() { C.kea_rewind() }
 
 // Sleep announces that the publisher is about to wait; false: do not wait.
 // Publisher only.

@@ -1,11 +1,7 @@
-/*
- * demoted.c: what a master that has become a replica still has in memory. Its
- * list is its new master's, which delivers it. Younger events are those of the
- * turn in which the server forbade writes, and could not go behind it: they
- * wait here until the new master has come that far, which the replica's copy
- * of the list shows.
- */
-#include "flow.h"
+/* demoted.c: see demoted.h. */
+#include "demoted.h"
+
+#include "list.h"
 
 #include <string.h>
 
@@ -75,27 +71,33 @@ static bool oldest_head(const struct kea_home *h, RedisModuleCtx *ctx,
 	return found;
 }
 
-void kea_demoted_look(struct kea_flow *f, RedisModuleCtx *ctx)
+void kea_demoted_reset(struct kea_demoted *d)
 {
-	struct kea_demoted *d = &f->demoted;
+	memset(d, 0, sizeof(*d));
+}
+
+void kea_demoted_look(struct kea_demoted *d, const struct kea_queue *memory,
+		      const struct kea_home *lists, RedisModuleCtx *ctx,
+		      bool away)
+{
 	long long now = RedisModule_Milliseconds();
 	uint64_t oldest_ms, heads;
 	/* Not in sync: its copy of the list may be missing or of another time. */
 	bool stale = RedisModule_GetContextFlags(ctx) &
 		     REDISMODULE_CTX_FLAGS_REPLICA_IS_STALE;
 
-	if (f->queue.count == 0) {
-		memset(d, 0, sizeof(*d));
+	if (memory->count == 0) {
+		kea_demoted_reset(d);
 		return;
 	}
 	if (d->youngest_ms == 0)
-		d->youngest_ms = youngest_ms(&f->queue);
-	d->waits = (oldest_head(&f->home, ctx, &oldest_ms, &heads) &&
+		d->youngest_ms = youngest_ms(memory);
+	d->waits = (oldest_head(lists, ctx, &oldest_ms, &heads) &&
 		    oldest_ms <= d->youngest_ms) ||
 		   stale;
 	if (!d->waits)
 		return;
-	if (d->since_ms == 0 || heads != d->heads || kea_flow_is_away(f)) {
+	if (d->since_ms == 0 || heads != d->heads || away) {
 		d->heads = heads;
 		d->since_ms = now;
 	}

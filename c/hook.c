@@ -103,7 +103,7 @@ static void after_turn(RedisModuleCtx *ctx, uint32_t type)
 
 	if (kea.flow.outbox && answered &&
 	    !RedisModule_AddPostNotificationJob) {
-		if (kea_flow_turn(&kea.flow, ctx, KEA_TURN_NORMAL))
+		if (kea_policy_turn(&kea.flow, ctx, KEA_TURN_NORMAL))
 			kea_wake_publisher();
 		kea_put_aside(ctx);
 	}

@@ -128,7 +128,7 @@ void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report)
 	NUMBER("events_buffered", kea_flow_unstored(f));
 	COUNTER("inflight", inflight);
 	NUMBER("buffer_bytes", f->queue.bytes + f->lent->bytes);
-	NUMBER("fallback_length", kea_flow_list_length(f) + f->home.waiting);
+	NUMBER("fallback_length", kea_mirror_length(&f->mirror) + f->home.waiting);
 	RedisModule_InfoAddFieldCString(ctx, "fallback_key", f->home.name.text);
 	/* The oldest event may have to be read from the dataset. */
 	if (!for_crash_report)

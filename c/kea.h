@@ -40,7 +40,7 @@ const char *kea_configure(const struct kea_params *p);
 /* [main] The classes of events that this server knows. */
 uint32_t kea_server_classes(void);
 
-/* [pub] One run of records, readable until it is settled or given back. */
+/* [pub] One run of records, readable until it is settled or rewound. */
 struct kea_span {
 	const uint8_t *start;
 	uint64_t bytes;
@@ -50,7 +50,7 @@ struct kea_span {
 /* [pub] See lent.h. */
 bool kea_take(struct kea_span *span);
 void kea_settle(uint64_t n);
-void kea_give_back(void);
+void kea_rewind(void);
 bool kea_sleep(void);
 
 /* [main] The descriptor that becomes readable when the publisher is woken. The

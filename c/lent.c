@@ -19,15 +19,12 @@ uint32_t kea_lent_room(const struct kea_lent *l)
 	return (uint32_t)(KEA_LENT_RUNS - (granted(l) - l->first));
 }
 
-void kea_lent_lend(struct kea_lent *l, const struct kea_run *run, bool stored,
-		   bool from_list)
+void kea_lent_lend(struct kea_lent *l, const struct kea_run *run, bool stored)
 {
 	uint64_t g = granted(l);
 
 	assert(g - l->first < KEA_LENT_RUNS && run->count > 0);
-	*slot(l, g) = (struct kea_lent_run){ .run = *run,
-					     .stored = stored,
-					     .from_list = from_list };
+	*slot(l, g) = (struct kea_lent_run){ .run = *run, .stored = stored };
 	l->count += run->count;
 	l->bytes += run->bytes;
 	/*
@@ -41,9 +38,9 @@ void kea_lent_lend(struct kea_lent *l, const struct kea_run *run, bool stored,
 	atomic_store_explicit(&l->granted, g + 1, memory_order_seq_cst);
 }
 
-uint64_t kea_lent_settled(const struct kea_lent *l)
+uint64_t kea_lent_to_release(const struct kea_lent *l)
 {
-	/* Pairs with the release in kea_lent_settle: the publisher has done
+	/* Pairs with the release in kea_lent_report_settled: the publisher has done
 	 * reading what it settled. */
 	return atomic_load_explicit(&l->settled_pub, memory_order_acquire) -
 	       l->settled;
@@ -64,7 +61,7 @@ struct kea_lent_run *kea_lent_oldest(struct kea_lent *l)
 	return kea_lent_nth(l, 0);
 }
 
-void kea_lent_pass(struct kea_lent *l, struct kea_queue *q, uint32_t n)
+void kea_lent_release(struct kea_lent *l, struct kea_queue *q, uint32_t n)
 {
 	struct kea_lent_run *r = slot(l, l->first);
 	size_t before = r->run.bytes;
@@ -77,15 +74,15 @@ void kea_lent_pass(struct kea_lent *l, struct kea_queue *q, uint32_t n)
 		l->first++;
 }
 
-bool kea_lent_returned(const struct kea_lent *l)
+bool kea_lent_rewound(const struct kea_lent *l)
 {
-	/* Pairs with the release in kea_lent_give_back: what the publisher
+	/* Pairs with the release in kea_lent_rewind: what the publisher
 	 * settled before is visible, and it reads nothing any more. */
 	return atomic_load_explicit(&l->epoch_pub, memory_order_acquire) !=
 	       atomic_load_explicit(&l->epoch_main, memory_order_relaxed);
 }
 
-bool kea_lent_unlend(struct kea_lent *l, struct kea_lent_run *run)
+bool kea_lent_reclaim(struct kea_lent *l, struct kea_lent_run *run)
 {
 	uint64_t g = granted(l);
 
@@ -94,12 +91,12 @@ bool kea_lent_unlend(struct kea_lent *l, struct kea_lent_run *run)
 	*run = *slot(l, g - 1);
 	l->count -= run->run.count;
 	l->bytes -= run->run.bytes;
-	/* The publisher looks at granted only after kea_lent_follow. */
+	/* The publisher looks at granted only after kea_lent_resume. */
 	atomic_store_explicit(&l->granted, g - 1, memory_order_relaxed);
 	return true;
 }
 
-void kea_lent_follow(struct kea_lent *l)
+void kea_lent_resume(struct kea_lent *l)
 {
 	uint64_t epoch =
 		atomic_load_explicit(&l->epoch_pub, memory_order_acquire);
@@ -120,14 +117,14 @@ bool kea_lent_wake(struct kea_lent *l)
 					memory_order_seq_cst);
 }
 
-/* enter tells whether the main thread is in the publisher's epoch, and makes
+/* enter reports whether the main thread is in the publisher's epoch, and makes
  * the publisher begin at its base when it has just come. */
 static bool enter(struct kea_lent *l)
 {
 	uint64_t epoch =
 		atomic_load_explicit(&l->epoch_pub, memory_order_relaxed);
 
-	/* Pairs with the release in kea_lent_follow. */
+	/* Pairs with the release in kea_lent_resume. */
 	if (atomic_load_explicit(&l->epoch_main, memory_order_acquire) != epoch)
 		return false;
 	if (l->epoch_taken != epoch) {
@@ -149,15 +146,15 @@ bool kea_lent_take(struct kea_lent *l, struct kea_run *run)
 	return true;
 }
 
-void kea_lent_settle(struct kea_lent *l, uint64_t n)
+void kea_lent_report_settled(struct kea_lent *l, uint64_t n)
 {
-	/* Pairs with the acquire in kea_lent_settled. */
+	/* Pairs with the acquire in kea_lent_to_release. */
 	atomic_fetch_add_explicit(&l->settled_pub, n, memory_order_release);
 }
 
-void kea_lent_give_back(struct kea_lent *l)
+void kea_lent_rewind(struct kea_lent *l)
 {
-	/* Pairs with the acquire in kea_lent_returned. */
+	/* Pairs with the acquire in kea_lent_rewound. */
 	atomic_fetch_add_explicit(&l->epoch_pub, 1, memory_order_release);
 }
 

@@ -4,13 +4,14 @@
  *
  * The main thread lends runs of records, in the order in which they are to be
  * published; the publisher (one thread at a time) takes them, and reports how
- * many events are settled: confirmed by the broker, or passed over as poison.
- * Lent memory is read-only for both until it is settled or given back.
+ * many events are settled: confirmed by the broker, or dropped. Lent memory is
+ * read-only for both until the main thread releases or reclaims it.
  *
- * When a session is lost the publisher gives everything unsettled back at once
- * by starting a new epoch: it forgets what it took, and takes nothing more
- * until the main thread has followed into that epoch (kea_lent_follow). So at
- * every moment each record has one owner, and no lock is needed.
+ * When the publisher has to go back to the oldest unsettled event (a lost
+ * session, a nack, a return) it rewinds: it starts a new epoch, forgets what it
+ * took, and takes nothing more until the main thread has reclaimed all that is
+ * lent and entered that epoch, too (kea_lent_resume). So at every moment each
+ * record has one owner, and no lock is needed.
  *
  * Threads: functions marked [main] belong to whoever holds the server's lock,
  * [pub] to the publisher's goroutine, whichever OS thread it is on.
@@ -28,8 +29,7 @@
 
 struct kea_lent_run {
 	struct kea_run run;
-	bool stored;    /* the fallback list holds these records too */
-	bool from_list; /* the run is a copy of list elements */
+	bool stored; /* they are, or were, in the fallback list, too (mirror.h) */
 };
 
 struct kea_lent {
@@ -62,12 +62,11 @@ uint32_t kea_lent_room(const struct kea_lent *l);
 
 /* [main] kea_lent_lend lends a run that was taken from the queue (or copied
  * from the list). There must be room. Visible to the publisher at once. */
-void kea_lent_lend(struct kea_lent *l, const struct kea_run *run, bool stored,
-		   bool from_list);
+void kea_lent_lend(struct kea_lent *l, const struct kea_run *run, bool stored);
 
-/* [main] kea_lent_settled: events settled by the publisher and not yet
- * acknowledged with kea_lent_pass. */
-uint64_t kea_lent_settled(const struct kea_lent *l);
+/* [main] kea_lent_to_release: events that the publisher has reported as settled,
+ * and that were not released yet. */
+uint64_t kea_lent_to_release(const struct kea_lent *l);
 
 /* [main] The oldest run that is out, NULL when none is. */
 struct kea_lent_run *kea_lent_oldest(struct kea_lent *l);
@@ -78,34 +77,35 @@ uint64_t kea_lent_out(const struct kea_lent *l);
 /* [main] The i-th run that is out, 0 the oldest; NULL past the newest. */
 struct kea_lent_run *kea_lent_nth(struct kea_lent *l, uint64_t i);
 
-/* [main] kea_lent_pass releases the n oldest events of the oldest run, after
- * the publisher settled them. */
-void kea_lent_pass(struct kea_lent *l, struct kea_queue *q, uint32_t n);
+/* [main] kea_lent_release frees the n oldest events of the oldest run, which the
+ * publisher has reported as settled. */
+void kea_lent_release(struct kea_lent *l, struct kea_queue *q, uint32_t n);
 
-/* [main] kea_lent_returned tells whether the publisher has given back what was
- * lent, and kea_lent_follow has not been called since. */
-bool kea_lent_returned(const struct kea_lent *l);
+/* [main] kea_lent_rewound reports whether the publisher has rewound, and
+ * kea_lent_resume has not been called since. */
+bool kea_lent_rewound(const struct kea_lent *l);
 
-/* [main] kea_lent_unlend takes the newest run that is out back from a publisher
- * that gave everything back; false when none is left. */
-bool kea_lent_unlend(struct kea_lent *l, struct kea_lent_run *run);
+/* [main] kea_lent_reclaim takes the newest run that is out back, after the
+ * publisher has rewound; false when none is left. */
+bool kea_lent_reclaim(struct kea_lent *l, struct kea_lent_run *run);
 
-/* [main] kea_lent_follow enters the publisher's epoch: lending begins again.
- * Everything must have been unlent. */
-void kea_lent_follow(struct kea_lent *l);
+/* [main] kea_lent_resume enters the publisher's epoch: lending begins again.
+ * Everything must have been reclaimed. */
+void kea_lent_resume(struct kea_lent *l);
 
-/* [main] kea_lent_wake tells whether the publisher sleeps, and from then on
+/* [main] kea_lent_wake reports whether the publisher sleeps, and from then on
  * counts it as woken: the caller must wake it. */
 bool kea_lent_wake(struct kea_lent *l);
 
 /* [pub] kea_lent_take takes the next run; false when there is none now. */
 bool kea_lent_take(struct kea_lent *l, struct kea_run *run);
 
-/* [pub] kea_lent_settle reports the n oldest unsettled events as settled. */
-void kea_lent_settle(struct kea_lent *l, uint64_t n);
+/* [pub] kea_lent_report_settled: the n oldest events taken are settled, and are
+ * not read any more. */
+void kea_lent_report_settled(struct kea_lent *l, uint64_t n);
 
-/* [pub] kea_lent_give_back returns everything taken and not settled. */
-void kea_lent_give_back(struct kea_lent *l);
+/* [pub] kea_lent_rewind: everything taken and not settled is to come again. */
+void kea_lent_rewind(struct kea_lent *l);
 
 /* [pub] kea_lent_sleep announces that the publisher is about to wait. False:
  * there is something to take, do not wait. */

@@ -62,7 +62,7 @@ const char *kea_configure(const struct kea_params *p)
 	atomic_store_explicit(&kea.window, p->window, memory_order_relaxed);
 	kea.flow.outbox = p->outbox;
 	kea.shutdown_timeout_ms = p->shutdown_timeout_ms;
-	kea.flow.list_check = true;
+	kea.flow.mirror.check = true;
 	return NULL;
 }
 
@@ -107,7 +107,7 @@ bool kea_take(struct kea_span *span)
 void kea_settle(uint64_t n)
 {
 	kea.out -= n;
-	kea_lent_settle(&kea.lent, n);
+	kea_lent_report_settled(&kea.lent, n);
 	/* The main thread takes it in at its next turn anyway; wake it when
 	 * it has more for us, and when all is done, to free what was lent. */
 	if (kea.out == 0 ||
@@ -117,10 +117,10 @@ void kea_settle(uint64_t n)
 		kea_wake_main();
 }
 
-void kea_give_back(void)
+void kea_rewind(void)
 {
 	kea.out = 0;
-	kea_lent_give_back(&kea.lent);
+	kea_lent_rewind(&kea.lent);
 	kea_wake_main();
 }
 
@@ -137,7 +137,7 @@ int kea_event_fd(void)
 
 void kea_away(bool away)
 {
-	/* Relaxed: a policy hint, see flow.c. */
+	/* Relaxed: a hint for the policy, see kea_flow_is_away. */
 	if (atomic_exchange_explicit(&kea.flow.away, away,
 				     memory_order_relaxed) != away)
 		kea_wake_main();
@@ -162,7 +162,6 @@ static void release_all(void)
 	kea_drop_deferred();
 	kea_config_free();
 	RedisModule_Free(kea.masks_memory);
-	kea_home_free(&kea.flow.home);
 	if (kea.ctx)
 		RedisModule_FreeThreadSafeContext(kea.ctx);
 	if (kea.event_fd >= 0 && !kea.event_fd_given)
@@ -200,17 +199,11 @@ static void unmap_pages(void *pages, size_t size)
 
 static int prepare(RedisModuleCtx *ctx)
 {
-	bool cluster = RedisModule_GetContextFlags(ctx) &
-		       REDISMODULE_CTX_FLAGS_CLUSTER;
-
 	memset(&kea, 0, sizeof(kea));
 	kea_queue_allocator(map_pages, unmap_pages);
-	kea.flow.lent = &kea.lent;
-	kea.flow.list_check = true;
-	kea_home_init(&kea.flow.home, ctx, cluster);
-	kea.list_classes = cluster ? KEA_HOME_CLASSES : 0;
 	kea.ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
-	kea.flow.ctx = kea.ctx;
+	kea_flow_init(&kea.flow, &kea.lent, ctx, kea.ctx);
+	kea.list_classes = kea.flow.home.cluster ? KEA_HOME_CLASSES : 0;
 	kea.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (kea.event_fd < 0 || getrandom(&kea.origin, sizeof(kea.origin), 0) !=
 					sizeof(kea.origin)) {

@@ -2,7 +2,9 @@
  * moves.c: a cluster's lists, which move with their slots: when one is left,
  * taken over, or begun. home.h knows their names.
  */
-#include "flow.h"
+#include "moves.h"
+
+#include "list.h"
 
 /* leave gives up the list in use: its slot, and it with it, went to another
  * node, which delivers it. */
@@ -12,10 +14,10 @@ static void leave(struct kea_flow *f)
 			"the fallback list %s left with its "
 			"slot (%llu events)",
 			f->home.name.text,
-			(unsigned long long)kea_flow_list_length(f));
+			(unsigned long long)kea_mirror_length(&f->mirror));
 	kea_home_leave(&f->home);
 	kea_flow_lose_list(f);
-	f->list_known = true;
+	kea_mirror_none(&f->mirror);
 }
 
 /*
@@ -41,8 +43,7 @@ static void take_over(struct kea_flow *f, RedisModuleCtx *ctx,
 			name.text, (unsigned long long)n);
 	kea_home_use(&f->home, &name);
 	f->home.asked = true;
-	f->pending = n;
-	f->list_known = true;
+	kea_mirror_adopt(&f->mirror, n);
 }
 
 /* look_at_others goes through the lists that were seen, and takes one over
@@ -63,7 +64,7 @@ static void look_at_others(struct kea_flow *f, RedisModuleCtx *ctx)
 		kea_list_open(&l, ctx, key, true);
 		if (kea_list_length(&l) == 0)
 			kea_home_forget(h, i);
-		else if (ours && f->pending == 0)
+		else if (ours && f->mirror.pending == 0)
 			take_over(f, ctx, &l, name);
 		else
 			h->waiting += kea_list_length(&l);
@@ -99,15 +100,13 @@ bool kea_moves_ready(struct kea_flow *f, RedisModuleCtx *ctx, bool storing)
 		if (!h->asked)
 			leave(f);
 	}
-	if (h->others_count > 0 && (f->pending == 0 || f->list_check))
+	if (h->others_count > 0 && (f->mirror.pending == 0 || f->mirror.check))
 		look_at_others(f, ctx);
 	if (!h->key && storing && kea_home_choose(h, ctx))
 		RedisModule_Log(f->ctx, "notice",
 				"the fallback list is %s",
 				h->name.text);
-	if (!h->key) {
-		f->list_known = true;
-		f->list_check = false;
-	}
+	if (!h->key)
+		kea_mirror_none(&f->mirror);
 	return h->key != NULL;
 }

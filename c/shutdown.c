@@ -25,7 +25,7 @@ static void wait_for_confirms(RedisModuleCtx *ctx)
 
 	while (kea_flow_undelivered(f) > 0 && link_is_up() &&
 	       RedisModule_Milliseconds() < deadline) {
-		if (kea_flow_turn(f, ctx, KEA_TURN_LEND_ONLY))
+		if (kea_policy_turn(f, ctx, KEA_TURN_LEND_ONLY))
 			kea_wake_publisher();
 		/* What waits behind the list can't be lent: the list is not
 		 * read any more. */
@@ -84,7 +84,7 @@ void kea_put_aside(RedisModuleCtx *ctx)
 	unsigned long long n;
 
 	kea.put_aside = writes; /* or tried to: once is enough */
-	if (!kea.flow.barred || before == writes)
+	if (!kea.flow.left.barred || before == writes)
 		return;
 	n = kea_flow_undelivered(&kea.flow);
 	if (n == 0)
@@ -190,7 +190,7 @@ static bool spool_emptied(void)
 	/* A replica knows of no list: by way of memory alone? */
 	if (!kea.ours && kea.flow.stored == kea.spool_stored)
 		return true;
-	return kea_flow_list_length(&kea.flow) == 0 && kea.flow.list_known;
+	return kea_mirror_length(&kea.flow.mirror) == 0 && kea_mirror_known(&kea.flow.mirror);
 }
 
 void kea_drop_spool(void)

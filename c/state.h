@@ -3,9 +3,9 @@
 #ifndef KEA_STATE_H
 #define KEA_STATE_H
 
-#include "flow.h"
 #include "kea.h"
 #include "match.h"
+#include "policy.h"
 
 /*
  * A short text that one thread writes and INFO reads, even from the crash

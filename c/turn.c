@@ -52,15 +52,15 @@ static void before_sleep(RedisModuleCtx *ctx)
 		atomic_exchange_explicit(&kea.main_called, false,
 					 memory_order_acq_rel);
 	kea_replicate_deferred(ctx);
-	if (!kea_flow_idle(&kea.flow) &&
-	    kea_flow_turn(&kea.flow, ctx, KEA_TURN_NORMAL)) {
+	if (!kea_policy_idle(&kea.flow) &&
+	    kea_policy_turn(&kea.flow, ctx, KEA_TURN_NORMAL)) {
 		kea_wake_publisher();
 		KEA_FAULT("publisher-woken");
 	}
 	kea_put_aside(ctx);
 	/* A backlog is worked off in slices, a slice a turn: ask for the next
 	 * one when the list has to take what memory holds. */
-	if (kea.flow.store_more)
+	if (kea.flow.left.stores)
 		kea_wake_main();
 	if (kea.flow.home.scan && kea_home_scan(&kea.flow.home, ctx))
 		kea_wake_main();
@@ -104,7 +104,7 @@ void kea_on_loop(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
 		if (++kea.cron_ticks < CRON_TICKS)
 			break;
 		kea.cron_ticks = 0;
-		kea.flow.list_check = true;
+		kea.flow.mirror.check = true;
 		kea.flow.home.asked = false;
 		if (kea.flow.home.cluster)
 			keaGoBusTick();
@@ -112,7 +112,7 @@ void kea_on_loop(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
 	case REDISMODULE_EVENT_FLUSHDB:
 	case REDISMODULE_EVENT_SWAPDB:
 	case REDISMODULE_EVENT_LOADING:
-		kea.flow.list_check = true;
+		kea.flow.mirror.check = true;
 		break;
 	}
 }

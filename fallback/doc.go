@@ -4,7 +4,7 @@
 // All undelivered events form one queue in two pieces: its head may be in a
 // Redis list (the fallback list), its tail is in memory. An event is a record,
 // the same bytes in both places ([Record]). The moves between the pieces are
-// made on Redis's main thread (c/flow.c), by a plan that is drawn up here from
+// made on Redis's main thread (c/policy.c), by a plan that is drawn up here from
 // the settings ([Draw]).
 //
 // What survives a crash of Redis: with outbox off, what was in the list; that

@@ -159,7 +159,7 @@ func (s *source) GiveBack() {
 	// delivered now belongs into the list. The next state says otherwise if
 	// the link is up.
 	c.Away(true)
-	c.GiveBack()
+	c.Rewind()
 }
 
 // Sleep implements [amqp.Source].

@@ -102,7 +102,7 @@ var steps = []struct {
 	{"pop-replicated", 30, false},
 	{"settled", 500, false},
 	{"given-back", 3, true},
-	{"taken-back", 3, true},
+	{"reclaimed", 3, true},
 	{"connected", 3, true},
 	{"list-lent", 6, true},
 }

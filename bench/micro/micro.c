@@ -54,7 +54,7 @@ void kea_flow_list_touched(struct kea_flow *f, const char *name, size_t len)
 	abort();
 }
 
-bool kea_flow_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
+bool kea_policy_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 {
 	(void)f;
 	(void)ctx;

@@ -674,7 +674,7 @@ void keaGoStop(void)
 		return;
 	/* As the publisher and its source end. */
 	kea_away(true);
-	kea_give_back();
+	kea_rewind();
 	close(event_fd);
 	event_fd = -1;
 }
@@ -873,12 +873,12 @@ static void answer(void)
 		show_memory();
 		printf("held %" PRIu64 "\npending %" PRIu64 "\ntrimmed %" PRIu64
 		       "\nknown %d\ncheck %d\n",
-		       f->held, f->pending, f->trimmed, f->list_known,
-		       f->list_check);
+		       f->mirror.held, f->mirror.pending, f->mirror.trimmed,
+		       kea_mirror_known(&f->mirror), f->mirror.check);
 		printf("settling %" PRIu64 "\nundelivered %" PRIu64 "\n",
-		       kea_lent_settled(f->lent), kea_flow_undelivered(f));
+		       kea_lent_to_release(f->lent), kea_flow_undelivered(f));
 		printf("returned %d\npast_turn %d\n",
-		       kea_lent_returned(f->lent), kea.past_turn);
+		       kea_lent_rewound(f->lent), kea.past_turn);
 		printf("woken %d\none_shots %zu\n", woken > 0, one_shots);
 		printf("queue_bytes %zu\nlent_bytes %zu\n", f->queue.bytes,
 		       f->lent->bytes);
@@ -1001,7 +1001,7 @@ static void edit(const char *how, size_t n, int told_of)
 	if (told_of)
 		notify_list(type, "edited");
 	else
-		kea.flow.list_check = true; /* as FLUSHDB and others do */
+		kea.flow.mirror.check = true; /* as FLUSHDB and others do */
 }
 
 /* Another node's master pushes events of its own, or has delivered some. */
@@ -1068,9 +1068,9 @@ static bool publish(const char *line)
 		printf("\n");
 	} else if (sscanf(line, "settle %" SCNu64, &n) == 1) {
 		kea_settle(n);
-	} else if (strcmp(line, "give back") == 0) {
+	} else if (strcmp(line, "rewind") == 0) {
 		kea_away(true);
-		kea_give_back();
+		kea_rewind();
 	} else if (strcmp(line, "sleep") == 0) {
 		printf("slept %d\n", kea_sleep());
 	} else if (strcmp(line, "away 1") == 0) {

@@ -1,7 +1,7 @@
 /*
  * lent_test.c: a main thread and a publisher thread share what is lent, with
  * sessions lost at random. Each event is settled exactly once and in order,
- * whatever is given back; run under ThreadSanitizer.
+ * however often the publisher rewinds; run under ThreadSanitizer.
  */
 #include "../lent.h"
 #include "check.h"
@@ -52,12 +52,12 @@ static void *publisher(void *unused)
 		if (out > 0 && roll(&dice, 3) == 0) {
 			uint64_t n = 1 + roll(&dice, (uint32_t)out);
 
-			kea_lent_settle(&lent, n);
+			kea_lent_report_settled(&lent, n);
 			settled += n;
 			out -= n;
 		}
 		if (roll(&dice, 200) == 0) {
-			kea_lent_give_back(&lent);
+			kea_lent_rewind(&lent);
 			expect = settled + 1;
 			out = 0;
 		}
@@ -89,27 +89,27 @@ int main(void)
 			memset(r, 0, len);
 			r->seq = ++made;
 		}
-		while ((n = kea_lent_settled(&lent)) > 0) {
+		while ((n = kea_lent_to_release(&lent)) > 0) {
 			oldest = kea_lent_oldest(&lent);
 			if (n > oldest->run.count)
 				n = oldest->run.count;
-			kea_lent_pass(&lent, &q, (uint32_t)n);
+			kea_lent_release(&lent, &q, (uint32_t)n);
 			passed += n;
 		}
-		if (kea_lent_returned(&lent)) {
+		if (kea_lent_rewound(&lent)) {
 			/* Settlements that came before the return first. */
-			if (kea_lent_settled(&lent) > 0)
+			if (kea_lent_to_release(&lent) > 0)
 				continue;
-			while (kea_lent_unlend(&lent, &back))
+			while (kea_lent_reclaim(&lent, &back))
 				kea_queue_putback(&q, &back.run);
-			kea_lent_follow(&lent);
+			kea_lent_resume(&lent);
 			returns++;
 		}
 		while (lent.count < WINDOW && kea_lent_room(&lent) > 0 &&
 		       kea_queue_peek(&q, (uint32_t)(WINDOW - lent.count),
 				      4096, &run)) {
 			kea_queue_take(&q, &run);
-			kea_lent_lend(&lent, &run, false, false);
+			kea_lent_lend(&lent, &run, false);
 			lent_some = true;
 		}
 		if (lent_some && kea_lent_wake(&lent))

@@ -662,7 +662,7 @@ func (m *model) edit() {
 
 // stepped is a turn during which the publisher acts, or the server is killed.
 func (m *model) stepped() {
-	steps := []string{"store-pushed", "store-replicated", "memory-lent", "list-lent", "settle-popped", "pop-replicated", "settled", "taken-back", "trimmed", "publisher-woken", "spool-delivered", "spool-removed", "spool-added", "spool-written", "spool-synced", "spool-renamed"}
+	steps := []string{"store-pushed", "store-replicated", "memory-lent", "list-lent", "settle-popped", "pop-replicated", "settled", "reclaimed", "trimmed", "publisher-woken", "spool-delivered", "spool-removed", "spool-added", "spool-written", "spool-synced", "spool-renamed"}
 	name := rapid.SampledFrom(steps).Draw(m.draw, "step")
 	kill := m.kills && rapid.Bool().Draw(m.draw, "kill")
 	killed := false
@@ -782,7 +782,7 @@ func (m *model) settle(ask asker, n int) {
 func (m *model) lose(ask asker) {
 	m.taken, m.sent, m.reached, m.acks = nil, 0, 0, 0
 	m.up = false
-	ask("give back")
+	ask("rewind")
 }
 
 func (m *model) connect(ask asker) {
