@@ -56,47 +56,6 @@ func saveCanvas(c *vgsvg.Canvas, file string) error {
 	return os.WriteFile(file, []byte(text), 0o644)
 }
 
-// bars draws medians, with the least and the most as whiskers.
-func bars(rounds []figures, title, unit string, labels, names []string) *plot.Plot {
-	p := newPlot(title, unit, "")
-	p.X.Min = 0
-	var values plotter.Values
-	var whiskers whiskers
-	for i, name := range names {
-		v := row{of: name}.values(rounds)
-		if len(v) == 0 {
-			return nil
-		}
-		low, mid, high := spread(v)
-		values = append(values, mid)
-		whiskers.XYs = append(whiskers.XYs, plotter.XY{X: mid, Y: float64(i)})
-		whiskers.XErrors = append(whiskers.XErrors, struct{ Low, High float64 }{mid - low, high - mid})
-	}
-	b, err := plotter.NewBarChart(values, vg.Points(14))
-	if err != nil {
-		panic(err)
-	}
-	b.Horizontal, b.Color, b.LineStyle.Width = true, hues[0], 0
-	e, err := plotter.NewXErrorBars(whiskers)
-	if err != nil {
-		panic(err)
-	}
-	e.Color = ink
-	p.Add(b, e)
-	// Room behind each label, for a font wider than ours.
-	roomy := make([]string, len(labels))
-	for i, label := range labels {
-		roomy[i] = label + strings.Repeat("\u00a0", 1+len(label)/5)
-	}
-	p.NominalY(roomy...)
-	return p
-}
-
-type whiskers struct {
-	plotter.XYs
-	plotter.XErrors
-}
-
 // line is one curve: what is measured at each x, by name.
 type line struct {
 	label string
@@ -106,11 +65,11 @@ type line struct {
 // curves draws medians over x.
 func curves(rounds []figures, title, x, y string, lines []line, logY bool) *plot.Plot {
 	p := newPlot(title, x, y)
-	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plainTicks{log: true}
 	if logY {
-		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plainTicks{log: true}
 	} else {
-		p.Y.Min = 0
+		p.Y.Min, p.Y.Tick.Marker = 0, plainTicks{}
 	}
 	top := 0.0
 	for i, l := range lines {
@@ -161,42 +120,75 @@ func at(values []int, format string) map[float64]string {
 	return m
 }
 
-// drawAll draws every plot whose figures were measured, and tells their names.
+var (
+	onRedis     = map[who]string{bare: "bare Redis", floor: "an empty module", ours: "key_evt_amqp", peer: "Redis's own notifications"}
+	onPublisher = map[who]string{floor: "plain publisher", ours: "key_evt_amqp"}
+)
+
+// plotMainThread shows what each way costs Redis's main thread; ratios are over the
+// empty module on the same kind of cores.
+func plotMainThread(rounds []figures) *plot.Plot {
+	of := func(w who, name, over string) bar {
+		b := bar{who: w, figure: name + " main thread, ns/SET"}
+		if over != "" {
+			b.over = over + " main thread, ns/SET"
+		}
+		return b
+	}
+	return bars(rounds, "Redis's main thread", "CPU, ns a SET", onRedis, []barGroup{
+		{"quiet cores", []bar{of(bare, "bare", ""), of(floor, "floor", "")}},
+		{"nothing matches, 1 mask", []bar{of(ours, "1 mask, none matches", "floor")}},
+		{"nothing matches, 100 masks", []bar{of(ours, "100 masks, none matches", "floor")}},
+		{"every event, broker away", []bar{of(ours, "captured, broker away", "floor")}},
+		{"every event, Pub/Sub", []bar{of(peer, "native AKE", "floor")}},
+		{"busy cores", []bar{of(bare, "bare, busy", ""), of(floor, "floor, busy", "")}},
+		{"every event, broker at work", []bar{of(ours, "captured, broker slower", "floor, busy")}},
+		{"every event, outbox", []bar{of(ours, "outbox", "floor, busy")}},
+	})
+}
+
+// pairs are groups of a plain publisher and the module: names hold %s for which.
+func pairs(labels, names []string) (groups []barGroup) {
+	for i, label := range labels {
+		plainly := fmt.Sprintf(names[i], "plain")
+		groups = append(groups, barGroup{label, []bar{{who: floor, figure: plainly},
+			{who: ours, figure: fmt.Sprintf(names[i], "module"), over: plainly}}})
+	}
+	return groups
+}
+
+// latencies puts a direct publish beside the module's way, which begins with a
+// command: a PING shows what that alone takes.
+func latencies(rounds []figures) *plot.Plot {
+	of := func(p string) []bar {
+		direct := "latency, direct " + p + ", us"
+		return []bar{{who: floor, figure: direct}, {who: ours, figure: "latency, module " + p + ", us", over: direct}}
+	}
+	return bars(rounds, "Latency, one event at a time", "us", map[who]string{floor: "direct publish", ours: "SET to message"},
+		[]barGroup{{"median", of("p50")}, {"p99", of("p99")}})
+}
+
+// drawAll draws every plot whose figures were measured.
 func drawAll(rounds []figures, dir string) error {
 	short := []string{"persistent, classic", "transient, classic", "quorum"}
-	var rates, costs, labels []string
-	for i, k := range kinds {
-		for _, who := range []string{"plain", "module", "own codec, module"} {
-			labels = append(labels, short[i]+": "+strings.TrimSuffix(who, ", module"))
-			rates = append(rates, "delivery, "+k.name+", "+who+" events/s")
-			costs = append(costs, "delivery, "+k.name+", "+who+" cost, us/event")
-		}
-	}
+	var rates, costs []string
 	var windowLines []line
 	for i, k := range kinds {
+		rates = append(rates, "delivery, "+k.name+", %s events/s")
+		costs = append(costs, "delivery, "+k.name+", %s cost, us/event")
 		windowLines = append(windowLines, line{short[i], at(windowSizes, "window %d, "+k.name+", module events/s")})
-	}
-	mains := []string{"bare", "floor", "no mask", "1 mask, none matches", "100 masks, none matches",
-		"captured, broker away", "native AKE", "bare, busy", "floor, busy", "captured, broker slower", "outbox"}
-	var mainNames []string
-	for _, m := range mains {
-		mainNames = append(mainNames, m+" main thread, ns/SET")
 	}
 	for _, d := range []struct {
 		file   string
 		p      *plot.Plot
 		height vg.Length
 	}{
-		{"main-thread", bars(rounds, "Redis's main thread", "CPU ns a SET", mains, mainNames), 290},
-		{"delivery", bars(rounds, "Delivery", "events a second", labels, rates), 250},
-		{"cost", bars(rounds, "Cost of delivery, Redis's main thread not counted", "CPU us an event", labels, costs), 250},
-		{"latency", bars(rounds, "Latency, one at a time", "us", []string{"direct publish, median", "SET to message, median", "own codec, median",
-			"direct publish, p99", "SET to message, p99", "own codec, p99"},
-			[]string{"latency, direct p50, us", "latency, module p50, us", "latency, own codec, module p50, us",
-				"latency, direct p99, us", "latency, module p99, us", "latency, own codec, module p99, us"}), 190},
-		{"moderate", bars(rounds, "Moderate load", "CPU us an event", []string{"1,000/s: plain", "1,000/s: module", "1,000/s: own codec", "10,000/s: plain", "10,000/s: module", "10,000/s: own codec"},
-			[]string{"moderate, 1000/s, plain cost, us/event", "moderate, 1000/s, module cost, us/event", "moderate, 1000/s, own codec, module cost, us/event",
-				"moderate, 10000/s, plain cost, us/event", "moderate, 10000/s, module cost, us/event", "moderate, 10000/s, own codec, module cost, us/event"}), 190},
+		{"main-thread", plotMainThread(rounds), 300},
+		{"delivery", bars(rounds, "Delivery", "events a second", onPublisher, pairs(short, rates)), 190},
+		{"cost", bars(rounds, "Cost of delivery, Redis's main thread not counted", "CPU, us an event", onPublisher, pairs(short, costs)), 190},
+		{"latency", latencies(rounds), 160},
+		{"moderate", bars(rounds, "Cost at moderate load, Redis's main thread not counted", "CPU, us an event", onPublisher, pairs([]string{"1,000 a second", "10,000 a second"},
+			[]string{"moderate, 1000/s, %s cost, us/event", "moderate, 10000/s, %s cost, us/event"})), 160},
 		{"growth-masks", curves(rounds, "Masks that match nothing", "masks", "main thread, CPU ns a SET", []line{
 			{"prefixes", at(maskCounts, "growth, %d masks, prefixes main thread, ns/SET")},
 			{"literals anywhere", at(maskCounts, "growth, %d masks, literals anywhere main thread, ns/SET")},
@@ -219,7 +211,7 @@ func drawAll(rounds []figures, dir string) error {
 		if d.p == nil {
 			continue
 		}
-		if err := save(d.p, filepath.Join(dir, d.file+".svg"), 460, d.height); err != nil {
+		if err := save(d.p, filepath.Join(dir, d.file+".svg"), 520, d.height); err != nil {
 			return err
 		}
 	}
