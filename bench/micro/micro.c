@@ -119,7 +119,7 @@ static int callback(const char *path, size_t len)
 	key_len = len;
 	for (size_t i = 0; i < len; i++)
 		key_bytes[i] = "session:0123456789:abcdef"[i % 25];
-	kea.active = true;
+	kea.active = kea.ours = true;
 	kea.classes = REDISMODULE_NOTIFY_STRING;
 	kea.masks = strcmp(path, "-") == 0 ? NULL : load(path);
 	for (; total < LONG_ENOUGH; rounds++) {
