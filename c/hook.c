@@ -23,45 +23,21 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static size_t format_db(char out[12], int db)
-{
-	char rev[12];
-	size_t n = 0, len;
-
-	do {
-		rev[n++] = (char)('0' + db % 10);
-		db /= 10;
-	} while (db > 0);
-	for (len = 0; n > 0; len++)
-		out[len] = rev[--n];
-	return len;
-}
-
 static void append(const char *event, const char *key, size_t key_len, int db)
 {
-	char digits[12];
-	size_t db_len = format_db(digits, db), event_len = strlen(event);
-	struct kea_record *r;
-	uint8_t *body;
+	struct kea_event e = {
+		.event = event,
+		.event_len = strlen(event),
+		.key = key,
+		.key_len = key_len,
+		.origin = kea.origin,
+		.seq = ++kea.seq,
+		.time_ms = now_ms(),
+	};
 
-	r = kea_queue_append(&kea.flow.queue, sizeof(*r) + db_len + 1 +
-						      event_len + 1 + key_len);
-	r->magic = KEA_RECORD_MAGIC;
-	r->version = KEA_RECORD_VERSION;
-	r->db_len = (uint8_t)db_len;
-	r->zero = 0;
-	r->event_len = (uint32_t)event_len;
-	r->origin = kea.origin;
-	r->seq = ++kea.seq;
-	r->time_ms = now_ms();
-	body = (uint8_t *)(r + 1);
-	memcpy(body, digits, db_len);
-	body += db_len;
-	*body++ = '\n';
-	memcpy(body, event, event_len);
-	body += event_len;
-	*body++ = '\n';
-	memcpy(body, key, key_len);
+	kea_event_set_db(&e, db);
+	kea_record_build(kea_queue_append(&kea.flow.queue, kea_record_size(&e)),
+			 &e);
 }
 
 static void no_op(void *unused)

@@ -5,9 +5,10 @@
 
 #include <string.h>
 
-/* Elements of one replicated RPUSH, so that no replica or AOF loader has to
- * swallow a command of unbounded size. */
+/* Elements and bytes of one replicated RPUSH, so that no replica or AOF loader
+ * has to swallow a command of unbounded size. One element may be larger. */
 #define PUSH_BATCH 256
+#define PUSH_BYTES ((size_t)1 << 20)
 
 void kea_list_open(struct kea_list *l, RedisModuleCtx *ctx,
 		   RedisModuleString *name, bool write)
@@ -63,10 +64,10 @@ void kea_list_push(struct kea_list *l, const struct kea_run *run)
 	replicate_pops(l); /* they came first */
 	l->changed = true;
 	while (left > 0) {
-		size_t n = 0;
+		size_t n = 0, bytes = 0, len;
 
-		for (; n < PUSH_BATCH && left > 0; n++, left--) {
-			size_t len;
+		for (; n < PUSH_BATCH && bytes < PUSH_BYTES && left > 0;
+		     n++, left--, bytes += len) {
 			const struct kea_record *r = kea_record_at(pos, &len);
 
 			batch[n] = RedisModule_CreateString(
@@ -150,12 +151,13 @@ bool kea_list_pop(struct kea_list *l, const struct kea_record *expected)
 void kea_list_prepend(struct kea_list *l, struct kea_list *from)
 {
 	RedisModuleString *batch[PUSH_BATCH];
-	size_t n;
+	size_t n, bytes, len;
 
 	replicate_pops(l);
 	replicate_pops(from);
 	do {
-		for (n = 0; n < PUSH_BATCH; n++) {
+		for (n = bytes = 0; n < PUSH_BATCH && bytes < PUSH_BYTES;
+		     n++, bytes += len) {
 			batch[n] = kea_list_length(from) == 0 ?
 					   NULL :
 					   RedisModule_ListPop(
@@ -163,6 +165,7 @@ void kea_list_prepend(struct kea_list *l, struct kea_list *from)
 						   REDISMODULE_LIST_TAIL);
 			if (!batch[n])
 				break;
+			RedisModule_StringPtrLen(batch[n], &len);
 			RedisModule_ListPush(l->key, REDISMODULE_LIST_HEAD,
 					     batch[n]);
 		}
@@ -175,7 +178,7 @@ void kea_list_prepend(struct kea_list *l, struct kea_list *from)
 		}
 		for (size_t i = 0; i < n; i++)
 			RedisModule_FreeString(l->ctx, batch[i]);
-	} while (n == PUSH_BATCH);
+	} while (n > 0);
 }
 
 void kea_list_read(struct kea_list *l, struct kea_queue *q, long index,

@@ -1,6 +1,6 @@
 /*
  * list.h: the fallback list, an ordinary Redis list whose elements are records
- * (queue.h). Main thread only, inside a context in which the dataset may be
+ * (record.h). Main thread only, inside a context in which the dataset may be
  * used; whether it may be *written* is the caller's to check (policy.c).
  *
  * The list is written with the low-level list calls and one explicit

@@ -42,23 +42,6 @@ size_t kea_queue_allocated(void)
 	return allocated;
 }
 
-bool kea_record_valid(const void *bytes, size_t len)
-{
-	struct kea_record r;
-	const uint8_t *body = (const uint8_t *)bytes + sizeof(r);
-
-	if (len < sizeof(r))
-		return false;
-	memcpy(&r, bytes, sizeof(r));
-	if (r.magic != KEA_RECORD_MAGIC || r.version != KEA_RECORD_VERSION)
-		return false;
-	/* Two newlines end the db and the event; the key may be empty. */
-	if ((uint64_t)r.db_len + r.event_len + 2 > len - sizeof(r))
-		return false;
-	return r.db_len > 0 && body[r.db_len] == '\n' &&
-	       body[(size_t)r.db_len + 1 + r.event_len] == '\n';
-}
-
 static struct kea_chunk *chunk_new(struct kea_queue *q, size_t size)
 {
 	struct kea_chunk *c = q->spares;

@@ -16,6 +16,8 @@
 #ifndef KEA_QUEUE_H
 #define KEA_QUEUE_H
 
+#include "record.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,37 +26,6 @@
 #define KEA_CHUNK_BYTES ((size_t)65536 - 64)
 /* Empty chunks kept for reuse; more are given back to the allocator. */
 #define KEA_CHUNK_SPARES 8
-
-/*
- * A record is one event, in memory and, byte for byte, as an element of the
- * fallback list: this header, then the message's body "<db>\n<event>\n<key>".
- * Little-endian. origin names the load of the module that captured the event
- * and seq counts from 1 within it; both together are the event's id.
- */
-struct kea_record {
-	uint8_t magic;   /* KEA_RECORD_MAGIC */
-	uint8_t version; /* KEA_RECORD_VERSION */
-	uint8_t db_len;  /* bytes of <db> */
-	uint8_t zero;
-	uint32_t event_len; /* bytes of <event> */
-	uint64_t origin;
-	uint64_t seq;
-	uint64_t time_ms; /* Unix time of the capture */
-};
-
-#define KEA_RECORD_MAGIC 0xea
-#define KEA_RECORD_VERSION 1
-
-_Static_assert(sizeof(struct kea_record) == 32, "the list's element format");
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
-	       "records are little-endian");
-
-/*
- * kea_record_valid tells whether len bytes are a whole, sound record: elements
- * of the list may have been written by anybody. The pointer needs no
- * alignment.
- */
-bool kea_record_valid(const void *bytes, size_t len);
 
 struct kea_chunk {
 	struct kea_chunk *next; /* in the queue's chain, or among the spares */

@@ -1008,7 +1008,7 @@ static void edit(const char *how, size_t n, int told_of)
 static void peer(const char *what, uint64_t origin, uint64_t seq, size_t n)
 {
 	struct kea_record r = { .magic = KEA_RECORD_MAGIC,
-				.version = KEA_RECORD_VERSION,
+				.version = KEA_RECORD_PLAIN,
 				.db_len = 1,
 				.event_len = 3,
 				.origin = origin,

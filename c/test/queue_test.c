@@ -162,32 +162,6 @@ static void a_huge_record_is_not_kept(void)
 	CHECK(kea_queue_allocated() == 0);
 }
 
-static void validity(void)
-{
-	uint8_t b[64] = { 0 };
-	struct kea_record r = { .magic = KEA_RECORD_MAGIC,
-				.version = KEA_RECORD_VERSION,
-				.db_len = 1,
-				.event_len = 3 };
-
-	memcpy(b, &r, sizeof(r));
-	memcpy(b + sizeof(r), "0\nset\nk", 7);
-	CHECK(kea_record_valid(b, sizeof(r) + 7));
-	CHECK(kea_record_valid(b, sizeof(r) + 6)); /* an empty key */
-	for (size_t len = 0; len < sizeof(r) + 6; len++)
-		CHECK(!kea_record_valid(b, len));
-	r.event_len = UINT32_MAX;
-	memcpy(b, &r, sizeof(r));
-	CHECK(!kea_record_valid(b, sizeof(r) + 7));
-	r.event_len = 2;
-	memcpy(b, &r, sizeof(r));
-	CHECK(!kea_record_valid(b, sizeof(r) + 7));
-	r.event_len = 3;
-	r.magic = 0;
-	memcpy(b, &r, sizeof(r));
-	CHECK(!kea_record_valid(b, sizeof(r) + 7));
-}
-
 int main(void)
 {
 	uint64_t seed = (uint64_t)time(NULL);
@@ -197,7 +171,6 @@ int main(void)
 		against_model(seed * 1000 + i + 1, 5000);
 	one_chunk_is_enough_for_ever();
 	a_huge_record_is_not_kept();
-	validity();
 	puts("queue_test: ok");
 	return 0;
 }

@@ -16,7 +16,7 @@
 static void add(struct kea_queue *q, uint64_t seq)
 {
 	struct kea_record r = { .magic = KEA_RECORD_MAGIC,
-				.version = KEA_RECORD_VERSION,
+				.version = KEA_RECORD_PLAIN,
 				.db_len = 1,
 				.event_len = 3,
 				.seq = seq };
