@@ -33,7 +33,8 @@ type Module interface {
 	Connect(done func(error))
 
 	// BusTick is called once a second in cluster mode, BusReceive for each
-	// message on the cluster bus, which may be anybody's.
+	// message on the cluster bus, which may be anybody's, and is gone when
+	// it returns.
 	BusTick()
 	BusReceive(sender string, message []byte)
 
@@ -141,7 +142,7 @@ func keaGoBusTick() {
 //export keaGoBusReceive
 func keaGoBusReceive(sender, bytes *C.char, n C.size_t) {
 	_ = guard(func() error {
-		Implementation.BusReceive(C.GoStringN(sender, nodeID), C.GoBytes(unsafe.Pointer(bytes), C.int(n)))
+		Implementation.BusReceive(C.GoStringN(sender, nodeID), unsafe.Slice((*byte)(unsafe.Pointer(bytes)), int(n)))
 		return nil
 	})
 }

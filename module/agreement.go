@@ -1,12 +1,8 @@
 package main
 
 import (
-	"encoding/binary"
-	"errors"
-	"hash/crc32"
-	"hash/crc64"
+	"bytes"
 	"maps"
-	"slices"
 )
 
 // agreement is what the nodes of a cluster agree on: for each setting that a
@@ -18,6 +14,9 @@ type agreement struct {
 	self    string // this node's id
 	entries map[string]entry
 	clock   uint64 // the latest stamp seen
+
+	// The messages that show it, made when asked for; nil: to be made anew.
+	full, brief []byte
 }
 
 type entry struct {
@@ -38,127 +37,94 @@ func (a stamp) after(b stamp) bool {
 
 const nodeIDSize = 40
 
-// linkEntry is the one entry that is no setting: the link is wanted, or not.
+// connectionEntry is the one entry that is not a setting: whether a connection is
+// wanted.
 const (
-	linkEntry    = "link"
-	connected    = "connect"
-	disconnected = "disconnect"
+	connectionEntry = "link"
+	connected       = "connect"
+	disconnected    = "disconnect"
 )
 
 func newAgreement(self string) *agreement {
 	return &agreement{self: self, entries: map[string]entry{}}
 }
 
+// horizon is how far ahead of this node's clock a stamp may be, in microseconds.
+// One further ahead is nobody's command, or was given where the clock is wrong:
+// taken, it would keep every later command out.
+const horizon = 24 * 60 * 60 * 1000000
+
+// beyond reports whether a stamp is further ahead than any may be.
+func beyond(s stamp, now uint64) bool { return s.time > now && s.time-now > horizon }
+
 // record takes the values that a command on this node gave. now is in
 // microseconds.
 func (a *agreement) record(values map[string]string, now uint64) {
+	a.heal(now)
 	a.clock = max(now, a.clock+1)
 	for name, value := range values {
 		a.entries[name] = entry{value, stamp{a.clock, a.self}}
 	}
+	a.changed()
 }
 
-// merge takes in what another node has, and returns what was news.
-func (a *agreement) merge(other map[string]entry) map[string]string {
-	news := map[string]string{}
-	for name, e := range other {
-		if ours, ok := a.entries[name]; ok && !e.stamp.after(ours.stamp) {
-			continue
+// heal takes back stamps that this node gave, or took, while its clock was far
+// ahead of what it is now: no other node takes them, and no later command would
+// be later. When they were given nobody can tell, so every other stamp is later.
+func (a *agreement) heal(now uint64) {
+	if !beyond(stamp{time: a.clock}, now) {
+		return
+	}
+	a.clock = 0
+	for name, e := range a.entries {
+		if beyond(e.stamp, now) {
+			e.stamp.time = 1
+			a.entries[name] = e
 		}
-		a.entries[name] = e
 		a.clock = max(a.clock, e.stamp.time)
-		news[name] = e.value
+	}
+	a.changed()
+}
+
+// news is what another node has that is later than what we have.
+func (a *agreement) news(other map[string]entry) map[string]entry {
+	news := map[string]entry{}
+	for name, e := range other {
+		if ours, ok := a.entries[name]; !ok || e.stamp.after(ours.stamp) {
+			news[name] = e
+		}
 	}
 	return news
 }
 
-// ---- messages
-//
-//	0   4  magic
-//	4   1  version of this format
-//	5   1  kind
-//	6   4  CRC-32C of the kind and what follows, big-endian
-//	10     kind summary: the digest, 8 bytes
-//	       kind settings: entries sorted by name, each: name and value, each
-//	       behind its length as a uvarint; stamp's time, 8 bytes; its node
-const (
-	busMagic    = "KeAb"
-	busVersion  = 1
-	busHeader   = 10
-	busSummary  = 1
-	busSettings = 2
-)
-
-var (
-	errForeign = errors.New("not a message of this module and version")
-	crc32c     = crc32.MakeTable(crc32.Castagnoli)
-	crc64ecma  = crc64.MakeTable(crc64.ECMA)
-)
-
-func seal(kind byte, payload []byte) []byte {
-	m := append([]byte(busMagic), busVersion, kind, 0, 0, 0, 0)
-	m = append(m, payload...)
-	binary.BigEndian.PutUint32(m[6:], busChecksum(m))
-	return m
-}
-
-func busChecksum(m []byte) uint32 {
-	return crc32.Update(crc32.Checksum(m[5:6], crc32c), crc32c, m[busHeader:])
-}
-
-// unseal returns a message's kind and payload.
-func unseal(m []byte) (kind byte, payload []byte, err error) {
-	if len(m) < busHeader || string(m[:4]) != busMagic || m[4] != busVersion ||
-		binary.BigEndian.Uint32(m[6:]) != busChecksum(m) {
-		return 0, nil, errForeign
+// merge takes in what another node has.
+func (a *agreement) merge(other map[string]entry) {
+	for name, e := range a.news(other) {
+		a.entries[name] = e
+		a.clock = max(a.clock, e.stamp.time)
+		a.changed()
 	}
-	return m[5], m[busHeader:], nil
 }
 
-func (a *agreement) encode() []byte {
-	var b []byte
-	for _, name := range slices.Sorted(maps.Keys(a.entries)) {
-		e := a.entries[name]
-		b = appendText(appendText(b, name), e.value)
-		b = binary.BigEndian.AppendUint64(b, e.stamp.time)
-		b = append(b, e.stamp.node...)
+func (a *agreement) changed() { a.full, a.brief = nil, nil }
+
+// messages makes the two that show what the node knows.
+func (a *agreement) messages() {
+	if a.full == nil {
+		encoded := a.encode()
+		a.full, a.brief = seal(busSettings, encoded), seal(busSummary, digest(encoded))
 	}
-	return b
 }
 
-func appendText(b []byte, text string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
+// settings is the message with everything, summary the one with its digest. They
+// are not to be written to.
+func (a *agreement) settings() []byte { a.messages(); return a.full }
+func (a *agreement) summary() []byte  { a.messages(); return a.brief }
+
+// isSummary reports whether a node that shows this digest knows what we know.
+func (a *agreement) isSummary(digest []byte) bool {
+	return bytes.Equal(digest, a.summary()[busHeader:])
 }
 
-func decodeEntries(b []byte) (map[string]entry, error) {
-	entries := map[string]entry{}
-	for len(b) > 0 {
-		var name, value string
-		var ok bool
-		if name, b, ok = cutText(b); !ok {
-			return nil, errForeign
-		}
-		if value, b, ok = cutText(b); !ok || len(b) < 8+nodeIDSize {
-			return nil, errForeign
-		}
-		entries[name] = entry{value, stamp{binary.BigEndian.Uint64(b), string(b[8 : 8+nodeIDSize])}}
-		b = b[8+nodeIDSize:]
-	}
-	return entries, nil
-}
-
-func cutText(b []byte) (text string, rest []byte, ok bool) {
-	n, used := binary.Uvarint(b)
-	if used <= 0 || n > uint64(len(b)-used) {
-		return "", nil, false
-	}
-	return string(b[used : used+int(n)]), b[used+int(n):], true
-}
-
-// digest is the same on nodes that agree, and almost surely on no others.
-func digest(encoded []byte) []byte {
-	return binary.BigEndian.AppendUint64(nil, crc64.Checksum(encoded, crc64ecma))
-}
-
-func (a *agreement) summary() []byte  { return seal(busSummary, digest(a.encode())) }
-func (a *agreement) settings() []byte { return seal(busSettings, a.encode()) }
+// isAll reports whether entries are what we know, all of it and nothing else.
+func (a *agreement) isAll(entries map[string]entry) bool { return maps.Equal(entries, a.entries) }

@@ -28,6 +28,72 @@ func TestTheLastCommandWinsEverywhere(t *testing.T) {
 	}
 }
 
+// A clock that was years ahead, and is right again: what was stamped meanwhile is
+// earlier than every command since, here and elsewhere.
+func TestAWrongClockPinsNothing(t *testing.T) {
+	const now, wrong = uint64(1_700_000_000_000_000), uint64(4_000_000_000_000_000)
+	a, b := newAgreement(node(1)), newAgreement(node(2))
+	a.record(map[string]string{"port": "1", "username": "u"}, wrong)
+	a.record(map[string]string{"port": "2"}, wrong+1)
+	b.record(map[string]string{"port": "3"}, now-5)
+	for name, e := range a.entries {
+		if !beyond(e.stamp, now) {
+			t.Errorf("%s: another node would take a stamp of %d at %d", name, e.stamp.time, now)
+		}
+	}
+	a.heal(now)
+	a.merge(b.entries)
+	b.merge(a.entries)
+	for _, n := range []*agreement{a, b} {
+		if n.entries["port"].value != "3" || n.entries["username"].value != "u" || n.clock > now {
+			t.Errorf("got %v at %d", n.entries, n.clock)
+		}
+	}
+	a.record(map[string]string{"port": "4"}, now)
+	if e := a.entries["port"]; e.value != "4" || e.stamp.time != now {
+		t.Errorf("a command after it: got %v", e)
+	}
+	// And when the next thing that happens is a command.
+	c := newAgreement(node(3))
+	c.record(map[string]string{"port": "1"}, wrong)
+	c.record(map[string]string{"port": "5"}, now)
+	if e := c.entries["port"]; e.value != "5" || e.stamp.time != now {
+		t.Errorf("a command right after the clock was put right: got %v", e)
+	}
+}
+
+func TestTheHorizonIsADay(t *testing.T) {
+	for _, test := range []struct {
+		time uint64
+		want bool
+	}{{0, false}, {1000, false}, {1000 + horizon, false}, {1001 + horizon, true}, {1 << 63, true}, {1<<64 - 1, true}} {
+		if got := beyond(stamp{time: test.time}, 1000); got != test.want {
+			t.Errorf("a stamp of %d at 1000: got %v", test.time, got)
+		}
+	}
+}
+
+// The messages are made once, and anew after each change.
+func TestMessagesAreThoseOfTheEntries(t *testing.T) {
+	a := newAgreement(node(1))
+	current := func() {
+		t.Helper()
+		if !bytes.Equal(a.settings(), seal(busSettings, a.encode())) || !bytes.Equal(a.summary(), seal(busSummary, digest(a.encode()))) {
+			t.Errorf("the messages are not those of %v", a.entries)
+		}
+	}
+	current()
+	a.record(map[string]string{"port": "1"}, 1<<60)
+	current()
+	a.merge(map[string]entry{"port": {"2", stamp{1<<60 + 1, node(2)}}})
+	current()
+	a.heal(5)
+	current()
+	if n := testing.AllocsPerRun(10, func() { a.settings(); a.isSummary(nil) }); n > 0 {
+		t.Errorf("asking again allocates %v times", n)
+	}
+}
+
 // Nodes that tell each other what they know, in any order and with losses,
 // agree once each has heard of each other.
 func TestNodesAgree(t *testing.T) {
@@ -63,7 +129,7 @@ func TestNodesAgree(t *testing.T) {
 
 func TestEveryDamageToAMessageIsNoticed(t *testing.T) {
 	a := newAgreement(node(1))
-	a.record(map[string]string{"key_mask": "^a\x00\xff", linkEntry: connected}, 7)
+	a.record(map[string]string{"key_mask": "^a\x00\xff", connectionEntry: connected}, 7)
 	whole := a.settings()
 	kind, payload, err := unseal(whole)
 	if err != nil || kind != busSettings {

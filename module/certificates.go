@@ -133,7 +133,7 @@ func keyFile(_ *settings, path string) error {
 }
 
 func serverName(_ *settings, name string) error {
-	if len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return fmt.Errorf("%q is no host's name", name)
 	}
 	return nil

@@ -1,11 +1,12 @@
 package main
 
 import (
-	"bytes"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/key-evt-amqp/key_evt_amqp/c"
@@ -15,17 +16,36 @@ import (
 // at once; and every second each node shows two others a digest of what it
 // knows, so that one that was away, or missed a message, catches up. CONFIG SET
 // is not spread, as Redis's own is not.
+//
+// Whoever can write to the bus can send any of this: see docs/security.md. So
+// only what commands can change is taken, nothing that could not be undone by a
+// later command, and a second's messages cost the server a bounded time.
 type cluster struct {
 	*agreement
 	ignored uint64
+
+	answered map[string]bool // nodes that were sent everything since the last tick
+	spent    time.Duration   // on settings of others since then
+	told     map[string]bool // what was refused, as logged
 }
 
-// summaries is how many nodes are shown the digest every second.
-const summaries = 2
+const (
+	// summaries is how many nodes are shown the digest every second.
+	summaries = 2
+	// busBudget is how long a second's messages may keep the main thread
+	// busy with settings. What is left is learned by the next digests.
+	busBudget = 100 * time.Millisecond
+)
+
+func newCluster(self string) *cluster {
+	return &cluster{agreement: newAgreement(self), answered: map[string]bool{}, told: map[string]bool{}}
+}
+
+func nowMicros() uint64 { return uint64(time.Now().UnixMicro()) }
 
 // spread is called after a command has taken effect; names are the settings
 // that it changed.
-func (m *module) spread(names []string, link string) {
+func (m *module) spread(names []string, connection string) {
 	if m.cluster == nil {
 		return
 	}
@@ -33,10 +53,10 @@ func (m *module) spread(names []string, link string) {
 	for _, name := range names {
 		values[name] = m.current.value(name)
 	}
-	if link != "" {
-		values[linkEntry] = link
+	if connection != "" {
+		values[connectionEntry] = connection
 	}
-	m.cluster.record(values, uint64(time.Now().UnixMicro()))
+	m.cluster.record(values, nowMicros())
 	c.BusSend("", m.cluster.settings())
 	m.cluster.inform()
 }
@@ -45,14 +65,18 @@ func (n *cluster) inform() { c.InfoBus(n.clock, n.ignored) }
 
 // BusTick implements [c.Module].
 func (m *module) BusTick() {
-	if m.cluster == nil {
+	n := m.cluster
+	if n == nil {
 		return
 	}
+	clear(n.answered)
+	n.spent = 0
+	n.heal(nowMicros())
 	nodes := c.BusNodes()
 	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
-	summary, left := m.cluster.summary(), summaries
+	left := summaries
 	for _, node := range nodes {
-		if node == m.cluster.self || !c.BusSend(node, summary) {
+		if node == n.self || !c.BusSend(node, n.summary()) {
 			continue
 		}
 		if left--; left == 0 {
@@ -63,60 +87,122 @@ func (m *module) BusTick() {
 
 // BusReceive implements [c.Module].
 func (m *module) BusReceive(sender string, message []byte) {
-	if m.cluster == nil {
+	n := m.cluster
+	if n == nil {
 		return
 	}
-	defer m.cluster.inform()
+	defer n.inform()
 	kind, payload, err := unseal(message)
 	if err != nil {
-		m.cluster.ignored++
+		n.ignored++
 		return
 	}
-	known := payload // the digest of what the sender knows
+	agree := false
 	switch kind {
+	case busSummary:
+		agree = n.isSummary(payload)
 	case busSettings:
-		entries, err := decodeEntries(payload)
-		if err != nil {
-			m.cluster.ignored++
+		if n.spent >= busBudget {
+			n.ignored++
 			return
 		}
-		m.adopt(m.cluster.merge(entries))
-		known = digest(payload)
-	case busSummary:
+		start := time.Now()
+		entries, err := decodeEntries(payload)
+		if err != nil {
+			n.ignored++
+			return
+		}
+		m.adopt(sender, entries)
+		agree = n.isAll(entries)
+		n.spent += time.Since(start)
 	default:
-		m.cluster.ignored++
+		n.ignored++
 		return
 	}
-	if !bytes.Equal(known, digest(m.cluster.encode())) {
-		c.BusSend(sender, m.cluster.settings())
+	// At most one full answer a node and second: answers are large, and
+	// summaries are small.
+	if !agree && !n.answered[sender] {
+		n.answered[sender] = true
+		c.BusSend(sender, n.settings())
 	}
 }
 
-// adopt puts into effect what commands on other nodes changed.
-func (m *module) adopt(news map[string]string) {
+// adopt puts into effect what commands on other nodes changed. What it refuses
+// it takes out of entries: that is neither kept nor sent on.
+func (m *module) adopt(sender string, entries map[string]entry) {
+	n, now := m.cluster, nowMicros()
+	refused := map[string]string{} // why, by the kind of reason
+	refuse := func(name, kind, why string) {
+		delete(entries, name)
+		refused[kind] = why
+	}
+	n.heal(now)
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		switch stamp := entries[name].stamp; {
+		case name != connectionEntry && !spreads(name):
+			refuse(name, "name", fmt.Sprintf("%q is not a setting that commands change", name))
+		case beyond(stamp, now):
+			refuse(name, "stamp", name+" is of more than a day ahead: that node's clock is wrong, or this one's")
+		case !isNodeID(stamp.node):
+			refuse(name, "node", name+" bears a node's id that is none")
+		}
+	}
+
+	news := n.news(entries)
 	s, changed := m.current.clone(), false
 	for _, name := range slices.Sorted(maps.Keys(news)) {
-		row := lookup(name)
-		if row == nil {
-			continue // the link, or a setting of a newer version
+		value := news[name].value
+		var err error
+		switch {
+		case name != connectionEntry:
+			err = s.set(lookup(name), value)
+			changed = changed || err == nil
+		case value != connected && value != disconnected:
+			err = fmt.Errorf("link: it is neither %s nor %s", connected, disconnected)
 		}
-		if err := s.set(row, news[name]); err != nil {
-			m.log.warning(aboutNodes, "a setting from another node can't be used here: "+err.Error())
-			continue
+		if err != nil {
+			delete(news, name)
+			refuse(name, "value", err.Error())
 		}
-		changed = true
 	}
 	if changed {
 		if err := m.change(s); err != nil {
-			m.log.warning(aboutNodes, "settings from another node can't be used here: "+err.Error())
+			news = nil
+			refuse(connectionEntry, "settings", err.Error())
 		}
 	}
-	switch news[linkEntry] {
+	n.merge(news)
+	switch news[connectionEntry].value {
 	case connected:
 		m.Connect(nil)
 	case disconnected:
 		m.publisher.Disconnect(disconnectTimeout, func() {})
 	}
+
+	if len(refused) > 0 {
+		n.ignored++
+	}
+	for kind, why := range refused {
+		// Once: it comes again with every message of that node.
+		if !n.told[kind] {
+			n.told[kind] = true
+			m.log.warning(aboutNodes, fmt.Sprintf("settings from node %s are not taken: %s", sender, why))
+		}
+	}
+}
+
+// spreads reports whether a setting is one that commands change, on all nodes.
+func spreads(name string) bool {
+	for _, row := range table[firstOfCommands : maskPosition+1] {
+		if row.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func isNodeID(text string) bool {
+	return len(text) == nodeIDSize && strings.Trim(text, "0123456789abcdef") == ""
 }
 
 // value is a setting's value as a user would type it.

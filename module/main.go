@@ -90,7 +90,7 @@ func (m *module) Start() error {
 	m.publisher.Start()
 	m.running = true
 	if self := c.BusSelf(); self != "" {
-		m.cluster = &cluster{agreement: newAgreement(self)}
+		m.cluster = newCluster(self)
 	}
 	return nil
 }
@@ -181,16 +181,16 @@ func (m *module) publisherConfig(s *settings) amqp.Config {
 func (m *module) Command(name string, args []string) error {
 	s := m.current.clone()
 	var changed []string
-	var link string
+	var connection string
 	var err error
 	switch name {
 	case "config_set":
 		changed, err = s.setArguments(firstOfCommands, args)
 	case "connect":
-		link = connected
+		connection = connected
 		changed, err = s.setArguments(firstOfCommands, args)
 	case "disconnect":
-		link = disconnected
+		connection = disconnected
 		m.publisher.Disconnect(disconnectTimeout, func() {})
 	case "fallback_storage_size_set":
 		if changed, err = s.setArguments(sizePosition, args); err != nil {
@@ -209,7 +209,7 @@ func (m *module) Command(name string, args []string) error {
 		err = m.change(s)
 	}
 	if err == nil {
-		m.spread(changed, link)
+		m.spread(changed, connection)
 	}
 	return err
 }

@@ -143,18 +143,15 @@ func (row *setting) described(file string) (kind, fallback, accepted string) {
 // accepts tries what the check of a text takes.
 func (row *setting) accepts(file string) string {
 	takes := func(text string) bool { return defaults().setText(row, text) == nil }
-	long := strings.Repeat("x", 255)
 	switch {
 	case !takes("x") && takes(file):
 		return "a file that the server can read, or empty"
 	case !takes("x"):
 		return "those named"
-	case !takes(long + "x"):
-		return "at most 255 bytes"
 	case !takes(""):
 		return "not empty"
 	case !takes(`"`):
 		return "words, quotes balanced"
 	}
-	return "any"
+	return fmt.Sprintf("at most %d bytes", row.longest)
 }

@@ -40,33 +40,34 @@ type setting struct {
 	text       string // default of a text
 	number     int64  // default of a number or bool
 	min, max   int64
+	longest    int                                  // bytes of a text; shown and copied, whatever it is checked for
 	check      func(s *settings, text string) error // of a text; nil: any
 	positional bool                                 // an argument of section 1, in the table's order
 }
 
 // table lists the settings, the eleven arguments first and in their order.
 var table = []setting{
-	{name: "events", text: "xe", check: (*settings).setEvents, positional: true},
-	{name: "hostname", text: "127.0.0.1", check: (*settings).setHosts, positional: true},
+	{name: "events", text: "xe", longest: maxWord, check: (*settings).setEvents, positional: true},
+	{name: "hostname", text: "127.0.0.1", longest: maxHostsText, check: (*settings).setHosts, positional: true},
 	{name: "port", kind: c.Number, number: 5672, min: 1, max: 65535, positional: true},
-	{name: "username", text: "guest", check: shortText, positional: true},
-	{name: "password", text: "guest", positional: true},
+	{name: "username", text: "guest", longest: maxShortText, positional: true},
+	{name: "password", text: "guest", longest: maxPassword, positional: true},
 	{name: "heartbeat", kind: c.Number, number: 30, min: 0, max: 65535, positional: true},
-	{name: "exchange_name", text: "amq.direct", check: shortText, positional: true},
-	{name: "routing_key", text: "redis_keyspace_events", check: shortText, positional: true},
+	{name: "exchange_name", text: "amq.direct", longest: maxShortText, positional: true},
+	{name: "routing_key", text: "redis_keyspace_events", longest: maxShortText, positional: true},
 	{name: "delivery_mode", kind: c.Number, number: 1, min: 1, max: 2, positional: true},
 	{name: "fallback_storage_size", kind: c.Number, number: 10000000, min: math.MinInt64, max: math.MaxInt64, positional: true},
-	{name: "key_mask", check: (*settings).setMaskLine, positional: true},
+	{name: "key_mask", longest: maxMaskLine, check: (*settings).setMaskLine, positional: true},
 
-	{name: "vhost", text: "/", check: shortText},
-	{name: "password_file", check: readableFile},
-	{name: "format", text: "plain", check: formatName},
-	{name: "codec", text: amqp.Library.String(), check: codecName},
+	{name: "vhost", text: "/", longest: maxShortText},
+	{name: "password_file", longest: maxPath, check: readableFile},
+	{name: "format", text: "plain", longest: maxWord, check: formatName},
+	{name: "codec", text: amqp.Library.String(), longest: maxWord, check: codecName},
 	{name: "tls", kind: c.Bool, number: 0, max: 1},
-	{name: "tls_ca_cert_file", check: certificatesFile},
-	{name: "tls_cert_file", check: certificatesFile},
-	{name: "tls_key_file", check: keyFile},
-	{name: "tls_server_name", check: serverName},
+	{name: "tls_ca_cert_file", longest: maxPath, check: certificatesFile},
+	{name: "tls_cert_file", longest: maxPath, check: certificatesFile},
+	{name: "tls_key_file", longest: maxPath, check: keyFile},
+	{name: "tls_server_name", longest: maxShortText, check: serverName},
 	{name: "tls_verify", kind: c.Bool, number: 1, max: 1},
 	{name: "connect_timeout", kind: c.Number, number: 5000, min: 1, max: 600000},
 	{name: "reconnect_delay_max", kind: c.Number, number: 10000, min: 100, max: 3600000},
@@ -76,6 +77,18 @@ var table = []setting{
 	{name: "shutdown_timeout", kind: c.Number, number: 2000, min: 0, max: 600000},
 	{name: "mandatory", kind: c.Bool, number: 1, max: 1},
 }
+
+// Most bytes of texts. They are there so that no text costs more than it is
+// worth before it is refused, and all together fit a message on the cluster bus.
+const (
+	maxShortText = 255     // AMQP's short strings
+	maxPassword  = 8 << 10 // a token may be long; the broker's first frames are shorter still
+	maxPath      = 4095    // Linux's
+	maxWord      = 64
+	maxNumber    = 32 // digits of a number, as a user types it
+	maxHostsText = 20000
+	maxMaskLine  = 5 << 20 // masks of keymask.MaxTotal bytes, quoted
+)
 
 // Rows of the table by position, and where the masks begin.
 const (
@@ -132,6 +145,9 @@ func (s *settings) clone() *settings {
 }
 
 func (s *settings) setText(row *setting, text string) error {
+	if len(text) > row.longest {
+		return fmt.Errorf("%s: it has %d bytes, at most %d are taken", row.name, len(text), row.longest)
+	}
 	if row.check != nil {
 		if err := row.check(s, text); err != nil {
 			return fmt.Errorf("%s: %w", row.name, err)
@@ -154,9 +170,9 @@ func (s *settings) set(row *setting, text string) error {
 	if row.kind == c.Text {
 		return s.setText(row, text)
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return fmt.Errorf("%s: %q is not an integer from %d to %d", row.name, text, row.min, row.max)
+	n, err := strconv.ParseInt(text[:min(len(text), maxNumber)], 10, 64)
+	if err != nil || len(text) > maxNumber {
+		return fmt.Errorf("%s: %.32q is not an integer from %d to %d", row.name, text, row.min, row.max)
 	}
 	return s.setNumber(row, n)
 }
@@ -240,14 +256,6 @@ func (s *settings) compiled() ([]byte, int, error) {
 }
 
 // ---- checks of texts
-
-// shortText holds for what AMQP carries as a short string.
-func shortText(_ *settings, text string) error {
-	if len(text) > 255 {
-		return fmt.Errorf("%d bytes, AMQP allows 255", len(text))
-	}
-	return nil
-}
 
 // codecs speak AMQP; docs/internals.md compares them.
 var codecs = map[string]amqp.Codec{amqp.Library.String(): amqp.Library, amqp.Own.String(): amqp.Own}

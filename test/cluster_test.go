@@ -3,10 +3,6 @@ package test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -459,47 +455,6 @@ func (c *cluster) moveSlot(from, to *servers.Redis, slot int) {
 	must(c.t, c.Agree())
 }
 
-// noise is a module that sends what it is told to over the cluster bus, as any
-// other module may.
-const noise = `
-#include "redisapi.h"
-
-static int send(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
-{
-	size_t len;
-	const char *bytes;
-
-	if (argc != 2)
-		return RedisModule_WrongArity(ctx);
-	bytes = RedisModule_StringPtrLen(argv[1], &len);
-	RedisModule_SendClusterMessage(ctx, NULL, 163, bytes, (uint32_t)len);
-	return RedisModule_ReplyWithSimpleString(ctx, "OK");
-}
-
-int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
-{
-	(void)argv;
-	(void)argc;
-	if (kea_api_bind(ctx))
-		return REDISMODULE_ERR;
-	RedisModule_SetModuleAttribs(ctx, "noise", 1, REDISMODULE_APIVER_1);
-	return RedisModule_CreateCommand(ctx, "noise.send", send, "readonly", 0, 0, 0);
-}
-`
-
-func buildNoise(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	src, out := filepath.Join(dir, "noise.c"), filepath.Join(dir, "noise.so")
-	must(t, os.WriteFile(src, []byte(noise), 0o600))
-	cc := or(os.Getenv("CC"), "cc")
-	if text, err := exec.Command(cc, "-std=c11", "-shared", "-fPIC", "-I../c", "-o", out, src, "../c/redisapi.c").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-	must(t, os.Chmod(out, 0o755))
-	return out
-}
-
 // TestClusterCommandsReachEveryNode: each of the seven, given on each node,
 // takes effect on all; nodes that were away catch up.
 func TestClusterCommandsReachEveryNode(t *testing.T) {
@@ -579,43 +534,6 @@ func TestClusterCommandsReachEveryNode(t *testing.T) {
 	must(t, c.Meet(alone))
 	c.eachHas("fallback_storage_size", "222")
 	c.eachHas("key_mask", "^k later")
-}
-
-// TestClusterBusNoise: what is not ours, or is damaged, is ignored and counted.
-func TestClusterBusNoise(t *testing.T) {
-	c, _ := startCluster(t, "loadmodule "+buildNoise(t))
-	must(t, c.Nodes[0].Do(ctx, "key_evt_amqp.keymask_set", "^a", "^k").Err())
-	c.eachHas("key_mask", "^a ^k")
-	messages := []string{"", "x", "KeAb", "KeAb\x01\x02", "KeAb\x02\x02\x00\x00\x00\x00", "KeAb\x01\x02\x00\x00\x00\x00settings",
-		strings.Repeat("\xff", 70000)}
-	random := rand.New(rand.NewPCG(1, 2))
-	for range 500 {
-		b := make([]byte, random.IntN(200))
-		for i := range b {
-			b[i] = byte(random.Uint32())
-		}
-		if random.IntN(2) == 0 {
-			b = append([]byte("KeAb\x01"), b...)
-		}
-		messages = append(messages, string(b))
-	}
-	for _, m := range messages {
-		must(t, c.Nodes[0].Do(ctx, "noise.send", m).Err())
-	}
-	eventually(t, func() error {
-		for i, n := range c.Nodes[1:] {
-			info, err := n.ModuleInfo()
-			if err != nil || info["cluster_messages_ignored"] != strconv.Itoa(len(messages)) {
-				return fmt.Errorf("node %d has ignored %s messages of %d, error %v", i+1, info["cluster_messages_ignored"], len(messages), err)
-			}
-		}
-		return nil
-	})
-	c.eachHas("key_mask", "^a ^k")
-	c.write(50)
-	c.complete(nil)
-	must(t, c.Nodes[3].Do(ctx, "key_evt_amqp.keymask_set", "^z").Err())
-	c.eachHas("key_mask", "^z")
 }
 
 // TestClusterSlotLostWithItsKeys: a node that loses a slot deletes its keys,
