@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"strings"
 	"time"
 	"unsafe"
 
@@ -10,15 +8,11 @@ import (
 	"github.com/key-evt-amqp/key_evt_amqp/fallback"
 )
 
-// maxRoutingKey is AMQP's limit for a routing key, in bytes.
-const maxRoutingKey = 255
-
 // layout is how events become messages. It is made from the settings and not
 // changed afterwards, so the publisher may use it while the next is made.
 type layout struct {
 	views    []view
-	template string // routing key of viewPlain
-	fixed    bool   // the template has no placeholders
+	template template // routing key of viewPlain
 	format   format
 }
 
@@ -31,8 +25,8 @@ const (
 	viewKeyevent             // as on Redis's channel __keyevent@<db>__:<event>
 )
 
-func newLayout(e events, template string, f format) *layout {
-	l := &layout{template: template, fixed: !strings.Contains(template, "{"), format: f}
+func newLayout(e events, routingKey string, f format) *layout {
+	l := &layout{template: parseTemplate(routingKey), format: f}
 	if e.keyspace {
 		l.views = append(l.views, viewKeyspace)
 	}
@@ -75,11 +69,11 @@ func (l *layout) route(m *amqp.Message, v view, r *fallback.Record) {
 		m.Body = r.Key
 		setRoutingKey(m, channelKey("__keyevent@", r.DB, r.Event))
 	default:
-		if l.fixed {
-			m.RoutingKey = l.template
+		if l.template.fixed() {
+			m.RoutingKey = l.template[0].text
 			return
 		}
-		setRoutingKey(m, expand(l.template, r))
+		setRoutingKey(m, l.template.expand(r))
 	}
 }
 
@@ -89,42 +83,4 @@ func borrow(b []byte) string {
 		return ""
 	}
 	return unsafe.String(&b[0], len(b))
-}
-
-// expand replaces {db}, {event} and {key}; anything else stays as it is.
-func expand(template string, r *fallback.Record) []byte {
-	var out []byte
-	for len(template) > 0 {
-		open := strings.IndexByte(template, '{')
-		if open < 0 {
-			return append(out, template...)
-		}
-		out = append(out, template[:open]...)
-		template = template[open:]
-		switch {
-		case strings.HasPrefix(template, "{db}"):
-			out, template = append(out, r.DB...), template[len("{db}"):]
-		case strings.HasPrefix(template, "{event}"):
-			out, template = append(out, r.Event...), template[len("{event}"):]
-		case strings.HasPrefix(template, "{key}"):
-			out, template = append(out, r.Key...), template[len("{key}"):]
-		default:
-			out, template = append(out, '{'), template[1:]
-		}
-	}
-	return out
-}
-
-// setRoutingKey cuts what AMQP does not allow, and says so in a header.
-func setRoutingKey(m *amqp.Message, key []byte) {
-	if len(key) > maxRoutingKey {
-		key = key[:maxRoutingKey]
-		m.Headers = map[string]any{"routing_key_cut": true}
-	}
-	m.RoutingKey = string(key)
-}
-
-// channelKey is the name of one of Redis's notification channels.
-func channelKey(prefix string, db []byte, name []byte) []byte {
-	return bytes.Join([][]byte{[]byte(prefix), db, []byte("__:"), name}, nil)
 }

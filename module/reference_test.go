@@ -46,7 +46,7 @@ var meanings = map[string]string{
 	"password":      "Readable with CONFIG GET and in the load arguments: prefer password_file, see [security.md](security.md).",
 	"heartbeat":     "Seconds; 0 leaves it to the broker.",
 	"exchange_name": "Exchange to publish to; it must exist. Empty: the broker's default exchange, whose routing keys are names of queues.",
-	"routing_key":   "May hold `{db}`, `{event}`, `{key}`. What a key pushes beyond AMQP's 255 bytes is cut, and the header routing_key_cut is set.",
+	"routing_key":   "May hold `{db}`, `{event}`, `{key}`, `{words}` (the key with each `:` turned into `.`) and `{prefix}` (the key up to its first `:`): [routing keys](reference.md#routing-keys). What a key pushes beyond AMQP's 255 bytes is cut, and the header routing_key_cut is set.",
 	"delivery_mode": "1: transient, 2: persistent. RabbitMQ writes transient messages to disk only when it must.",
 	"fallback_storage_size": "Events kept in the fallback list: above 0 the most that are kept, the oldest being dropped and counted; 0 unlimited; " +
 		"below 0 none are stored, and events wait in memory within buffer_limit.",

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"math"
 	"reflect"
 	"strings"
@@ -145,15 +144,5 @@ func TestMessageViews(t *testing.T) {
 		if m.RoutingKey != test.routingKey || string(m.Body) != test.wanted || m.Type != "set" || m.Headers != nil {
 			t.Errorf("%+v: got %q %q %q %v", test, m.RoutingKey, m.Body, m.Type, m.Headers)
 		}
-	}
-}
-
-func TestRoutingKeyIsCutAtAMQPsLimit(t *testing.T) {
-	r := &fallback.Record{DB: []byte("0"), Event: []byte("set"), Key: bytes.Repeat([]byte("k"), 300)}
-	l := newLayout(events{classes: 4}, "a.{key}", formatPlain)
-	var m amqp.Message
-	l.message(&m, viewPlain, r, "id")
-	if len(m.RoutingKey) != 255 || m.Headers["routing_key_cut"] != true {
-		t.Errorf("got %d bytes, headers %v", len(m.RoutingKey), m.Headers)
 	}
 }

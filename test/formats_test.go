@@ -266,3 +266,22 @@ func TestRoutingKeyTemplates(t *testing.T) {
 	}
 	r.balanced(0, 0)
 }
+
+func TestTopicBindingsByPrefix(t *testing.T) {
+	r, queues := topic(t, "$g", []string{"set.session.#", "del.session.*", "*.user"},
+		"key_evt_amqp.routing_key {event}.{words}")
+	r.do("SET", "session:42:cart", "v")
+	r.do("SET", "session:7", "v")
+	r.do("SET", "user", "v")
+	r.do("SET", "other:session:1", "v")
+	r.do("DEL", "session:42:cart")
+	r.do("DEL", "session:7")
+	checkMessages(t, queues[0], [2]string{"set.session.42.cart", "0\nset\nsession:42:cart"}, [2]string{"set.session.7", "0\nset\nsession:7"})
+	checkMessages(t, queues[1], [2]string{"del.session.7", "0\ndel\nsession:7"})
+	checkMessages(t, queues[2], [2]string{"set.user", "0\nset\nuser"})
+	r.do("CONFIG", "SET", "key_evt_amqp.routing_key", "{prefix}")
+	must(t, broker.Bind(queues[1].Queue, "amq.topic", "session", nil))
+	r.do("SET", "session:9:x.y", "v")
+	checkMessages(t, queues[1], [2]string{"del.session.7", "0\ndel\nsession:7"}, [2]string{"session", "0\nset\nsession:9:x.y"})
+	r.balanced(0, 0)
+}
