@@ -251,6 +251,48 @@ func TestExampleConsumersWorkOnceForEachEvent(t *testing.T) {
 	}
 }
 
+// A drop makes a hole in the numbers of the ids; the examples see it, and see
+// none where nothing was dropped.
+func TestExampleConsumersReportHoles(t *testing.T) {
+	for _, kind := range []struct {
+		name    string
+		command func(*testing.T) []string
+	}{
+		{"Go", goExample},
+		{"Python", func(t *testing.T) []string { return pythonExample(t, "consumer.py") }},
+		{"Node", nodeExample},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
+			r, p := proxied(t, options{events: "$", limit: "5"})
+			queue := r.name + "-example"
+			e := newExample(t, broker.Port, append(kind.command(t), "--queue", queue, "--exchange", "amq.direct", "--routing-key", r.name)...)
+			e.start()
+			r.sets("before", 3)
+			e.worked(setBodies("before", 3))
+			r.balanced(0, 0)
+			p.Cut()
+			r.until("state", is("backoff"))
+			r.sets("k", 20)
+			r.until("events_dropped", is("15"))
+			must(t, p.Mend())
+			want := append(setBodies("before", 3), setBodies("k", 20)[15:]...)
+			e.worked(want)
+			e.says("15 events are missing before")
+			if e.terminate(); strings.Count(e.logged(), "missing") != 1 {
+				t.Error("it has seen a hole where there is none")
+			}
+			// What came last is known after a restart, too.
+			e.start()
+			r.sets("after", 3)
+			e.worked(append(want, setBodies("after", 3)...))
+			if e.terminate(); strings.Count(e.logged(), "missing") != 1 {
+				t.Error("it has seen a hole after a restart")
+			}
+			r.balanced(0, 15)
+		})
+	}
+}
+
 func exampleWorksOnce(t *testing.T, command []string) {
 	r, modules := proxied(t, options{events: "$"})
 	consumers, err := servers.NewProxy(fmt.Sprintf("127.0.0.1:%d", broker.Port))

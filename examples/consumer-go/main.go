@@ -11,6 +11,8 @@
 //   - it acknowledges a message after the work is done, so a crash loses none;
 //   - what is done and the message's id are written in one step, so a message
 //     that comes again, after a restart too, is known and dropped;
+//   - it says when events are missing: the numbers in the ids of one origin have
+//     no hole, except where the module dropped events and counted them;
 //   - prefetch bounds what is under way;
 //   - it comes back by itself when the broker does;
 //   - the queue has a single active consumer: start a second one as a stand-by
@@ -150,8 +152,12 @@ func take(d *amqp.Delivery, done *journal) error {
 		log.Printf("rejected %q: %v", d.MessageId, err)
 		return d.Reject(false)
 	}
+	missing := done.missing(e.ID)
 	if err := done.add(e); err != nil {
 		return err // not acknowledged: it comes again
+	}
+	if missing > 0 {
+		log.Printf("%d events are missing before %s: dropped, or not routed to this queue", missing, e.ID)
 	}
 	return d.Ack(false)
 }
@@ -191,6 +197,7 @@ type journal struct {
 	ids  map[string]bool
 	ring []string // the ids in order, to forget the oldest
 	next int
+	last map[string]uint64 // by origin, the greatest number of an event
 }
 
 func openJournal(name string) (*journal, error) {
@@ -198,7 +205,7 @@ func openJournal(name string) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{file: file, ids: map[string]bool{}, ring: make([]string, remembered)}
+	j := &journal{file: file, ids: map[string]bool{}, ring: make([]string, remembered), last: map[string]uint64{}}
 	in, whole := bufio.NewReader(file), int64(0)
 	for {
 		line, err := in.ReadBytes('\n')
@@ -224,6 +231,33 @@ func (j *journal) remember(id string) {
 	delete(j.ids, j.ring[j.next])
 	j.ids[id], j.ring[j.next] = true, id
 	j.next = (j.next + 1) % len(j.ring)
+	if origin, number, ok := splitID(id); ok {
+		j.last[origin] = max(j.last[origin], number)
+	}
+}
+
+// splitID reads an id <origin>-<number>. An origin is one load of the module, and
+// numbers its events 1, 2, 3 and so on. (With K or E in the module's events, a
+// view's letter follows.)
+func splitID(id string) (origin string, number uint64, ok bool) {
+	part := strings.Split(id, "-")
+	if len(part) < 2 {
+		return "", 0, false
+	}
+	number, err := strconv.ParseUint(part[1], 10, 64)
+	return part[0], number, err == nil
+}
+
+// missing is how many events of the same origin should have come between the
+// last one and this. It is 0 for an origin that is new to us, and for an event
+// that comes late. It only tells something where the queue gets all events.
+func (j *journal) missing(id string) uint64 {
+	origin, number, ok := splitID(id)
+	last, known := j.last[origin]
+	if !ok || !known || number <= last {
+		return 0
+	}
+	return number - last - 1
 }
 
 // add writes one line in one call. It survives our crash; where it must survive

@@ -12,6 +12,8 @@
 // - it acknowledges a message after the work is done, so a crash loses none;
 // - what is done and the message's id are written in one step, so a message
 //   that comes again, after a restart too, is known and dropped;
+// - it says when events are missing: the numbers in the ids of one origin have
+//   no hole, except where the module dropped events and counted them;
 // - prefetch bounds what is under way;
 // - it comes back by itself when the broker does;
 // - the queue has a single active consumer: start a second one as a stand-by
@@ -54,11 +56,20 @@ function parse(body) {
   return { db: Number(db), event: body.toString('utf8', first + 1, second), key: body.subarray(second + 1) };
 }
 
+// splitId reads an id <origin>-<number>. An origin is one load of the module, and
+// numbers its events 1, 2, 3 and so on. (With K or E in the module's events, a
+// view's letter follows.)
+function splitId(id) {
+  const [origin, number] = String(id).split('-');
+  return /^\d+$/.test(number) ? [origin, Number(number)] : ['', 0];
+}
+
 // Journal is the work: a file with a line for each event, which at the same
 // time tells what was done. With a database, insert the id, under a unique
 // index, in the transaction that does the work.
 class Journal {
   #ids = new Set(); // in the order of insertion
+  #last = new Map(); // by origin, the greatest number of an event
   #file;
 
   static async open(name) {
@@ -83,6 +94,16 @@ class Journal {
   #remember(id) {
     this.#ids.add(id);
     if (this.#ids.size > REMEMBERED) this.#ids.delete(this.#ids.values().next().value);
+    const [origin, number] = splitId(id);
+    this.#last.set(origin, Math.max(this.#last.get(origin) ?? 0, number));
+  }
+
+  // missing is how many events of the same origin should have come between the
+  // last one and this. It is 0 for an origin that is new to us, and for an event
+  // that comes late. It only tells something where the queue gets all events.
+  missing(id) {
+    const [origin, number] = splitId(id);
+    return Math.max(number - (this.#last.get(origin) ?? number) - 1, 0);
   }
 
   // add writes one line in one call. It survives our crash; where it must
@@ -116,7 +137,9 @@ async function take(channel, message, journal) {
     channel.reject(message, false);
     return;
   }
+  const missing = journal.missing(id);
   await journal.add(id, event); // an error here: not acknowledged, it comes again
+  if (missing > 0) log(`${missing} events are missing before ${id}: dropped, or not routed to this queue`);
   channel.ack(message);
 }
 

@@ -12,6 +12,8 @@ What makes it safe:
 - it acknowledges a message after the work is done, so a crash loses none;
 - what is done and the message's id are written in one step, so a message that
   comes again, after a restart too, is known and dropped;
+- it says when events are missing: the numbers in the ids of one origin have no
+  hole, except where the module dropped events and counted them;
 - prefetch bounds what is under way;
 - it comes back by itself when the broker does;
 - the queue has a single active consumer: start a second one as a stand-by and
@@ -53,6 +55,14 @@ def parse(method, properties, body):
     return int(part[0]), part[1].decode(), part[2]
 
 
+def split_id(message_id):
+    """Reads an id <origin>-<number>. An origin is one load of the module, and
+    numbers its events 1, 2, 3 and so on. (With K or E in the module's events, a
+    view's letter follows.)"""
+    part = (message_id or "").split("-")
+    return (part[0], int(part[1])) if len(part) > 1 and part[1].isdigit() else ("", 0)
+
+
 class Journal:
     """The work: a file with a line for each event, which at the same time tells
     what was done. With a database, insert the id, under a unique index, in the
@@ -61,6 +71,7 @@ class Journal:
     def __init__(self, name):
         self.ids = set()
         self.order = collections.deque()
+        self.last = {}  # by origin, the greatest number of an event
         # Unbuffered: each line is one write, and survives our crash. Where it
         # must survive the machine's too, call os.fsync before acknowledging.
         self.file = open(name, "a+b", buffering=0)
@@ -79,6 +90,15 @@ class Journal:
         self.order.append(message_id)
         if len(self.order) > REMEMBERED:
             self.ids.discard(self.order.popleft())
+        origin, number = split_id(message_id)
+        self.last[origin] = max(self.last.get(origin, 0), number)
+
+    def missing(self, message_id):
+        """How many events of the same origin should have come between the last
+        one and this. 0 for an origin that is new to us, and for an event that
+        comes late. It only tells something where the queue gets all events."""
+        origin, number = split_id(message_id)
+        return max(number - self.last.get(origin, number) - 1, 0)
 
     def __contains__(self, message_id):
         return message_id is not None and message_id in self.ids
@@ -164,7 +184,10 @@ class Consumer:
             channel.basic_reject(method.delivery_tag, requeue=False)
             return
         # An exception here, and it is not acknowledged: it comes again.
+        missing = self.journal.missing(message_id)
         self.journal.add(message_id, db, event, key)
+        if missing > 0:
+            log.warning("%d events are missing before %s: dropped, or not routed to this queue", missing, message_id)
         channel.basic_ack(method.delivery_tag)
 
 
