@@ -36,7 +36,7 @@ func (s *endless) Settle(n int) {
 	}
 }
 
-func (s *endless) GiveBack()             {}
+func (s *endless) Rewind()               {}
 func (s *endless) Sleep() bool           { return s.left == 0 }
 func (s *endless) Wake() <-chan struct{} { return nil }
 
@@ -53,13 +53,11 @@ func BenchmarkPublish(b *testing.B) {
 		{"transient, classic queue", 1, nil},
 		{"quorum queue", 2, lib.Table{"x-queue-type": "quorum"}},
 	} {
-		for _, codec := range []amqp.Codec{amqp.Library, amqp.Own} {
-			b.Run(kind.name+", "+codec.String(), func(b *testing.B) { publish(b, codec, kind.mode, kind.args) })
-		}
+		b.Run(kind.name, func(b *testing.B) { publish(b, kind.mode, kind.args) })
 	}
 }
 
-func publish(b *testing.B, codec amqp.Codec, mode uint8, args lib.Table) {
+func publish(b *testing.B, mode uint8, args lib.Table) {
 	// As the module has it.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
@@ -74,7 +72,7 @@ func publish(b *testing.B, codec amqp.Codec, mode uint8, args lib.Table) {
 	s := &endless{left: b.N, want: b.N, done: make(chan struct{}), Message: amqp.Message{
 		ID: "0123456789abcdef-1", Time: time.Now(), Type: "set", RoutingKey: b.Name(), Body: []byte("0\nset\nkey:000000012345"),
 	}}
-	cfg := config(codec, broker.Port)
+	cfg := config(broker.Port)
 	cfg.DeliveryMode, cfg.MaxInflight = mode, 2048
 	p := amqp.New(s, &states{}, cfg)
 	b.ReportAllocs()

@@ -12,14 +12,25 @@
 //	any ──Disconnect──▶ disabled ──Connect──▶ connecting
 //
 // Outcomes of a message: confirmed, it is settled; returned (no queue took
-// it), rejected (nack), refused with its exchange or for want of a right: it
-// and all that follow are given back, and sent again after a back-off, the
-// first one alone until it is taken; too large for the broker, found by sending
-// one by one: it is passed over and counted; unknown, the link was lost first:
-// sent again, so consumers must tolerate duplicates.
+// it), rejected (nack), refused with its exchange or for want of a right: the
+// source is rewound to it, and it is sent again after a back-off, alone until it
+// is taken; too large for the broker, found by sending one by one: it is dropped
+// and counted; unknown, the connection was lost first: sent again, so consumers
+// must tolerate duplicates.
 //
-// What speaks AMQP is behind an interface, link: amqp091-go, or a codec of our
-// own that allocates nothing for a message (wire). The library's own recovery is
-// not used (it loses unconfirmed messages without a word), nor its read
-// deadlines (see conn).
+// amqp091-go speaks AMQP. Messages and what the broker says of them pass it by,
+// in the network connection that it is given. Its own recovery is not used (it
+// loses unconfirmed messages without a word), nor are its read deadlines.
+//
+// A message's way through the files:
+//
+//	publisher   the goroutine: when to connect, and what follows a failure
+//	session     one connection's life: send, take in, wait
+//	pace        when to linger
+//	connection  what a session needs of a connection; dial
+//	encode      a message as bytes, made of frame's
+//	conn        the net.Conn between the network and the library
+//	inbound     what the broker sends: for the library, or for us
+//	confirms    answers put into order; returns: messages that come back
+//	replies     what is handed over to the publisher's goroutine
 package amqp

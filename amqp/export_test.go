@@ -2,14 +2,16 @@ package amqp
 
 import "net"
 
-// Encode writes messages as the codec of our own does, in frames of at most
-// most bytes, on channel 1.
-func Encode(to net.Conn, most int, cfg *Config, messages ...*Message) error {
-	w := &wire{raw: newConn(to, to), channel: 1, most: most}
+// Encode writes messages as they are sent, in frames of at most frameMax bytes,
+// on channel 1.
+func Encode(to net.Conn, frameMax int, cfg *Config, messages ...*Message) error {
+	c := &amqpConnection{channel: 1}
+	c.conn = newConn(to, to, 1, &c.sent)
+	c.in.frameMax = frameMax
 	for _, m := range messages {
-		if err := w.publish(cfg, m); err != nil {
+		if err := c.publish(cfg, m); err != nil {
 			return err
 		}
 	}
-	return w.flush()
+	return c.flush()
 }

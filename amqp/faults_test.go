@@ -57,12 +57,10 @@ func run(t *testing.T, src amqp.Source, obs amqp.Observer, cfg amqp.Config) *amq
 	return p
 }
 
-func TestARejectedMessageIsSentAgain(t *testing.T) { both(t, rejected) }
-
-func rejected(t *testing.T, codec amqp.Codec) {
+func TestARejectedMessageIsSentAgain(t *testing.T) {
 	queue(t, lib.Table{"x-max-length": int32(20), "x-overflow": "reject-publish"})
 	src, obs := newMemory(t), &states{}
-	run(t, src, obs, config(codec, broker.Port))
+	run(t, src, obs, config(broker.Port))
 	src.add(500)
 	eventually(t, "rejected", func() bool {
 		s, n := obs.get()
@@ -107,9 +105,7 @@ func distinct(t *testing.T, c *servers.Consumer, n int) {
 
 // A message that one queue rejects at once, between others that a quorum queue
 // confirms later, all by one ack: what was rejected stays rejected.
-func TestARejectionIsNotForgottenInAConfirmOfMany(t *testing.T) { both(t, overtaken) }
-
-func overtaken(t *testing.T, codec amqp.Codec) {
+func TestARejectionIsNotForgottenInAConfirmOfMany(t *testing.T) {
 	full, slow := t.Name()+" full", t.Name()+" slow"
 	for name, args := range map[string]lib.Table{
 		full: {"x-max-length": int32(1), "x-overflow": "reject-publish"},
@@ -124,7 +120,7 @@ func overtaken(t *testing.T, codec amqp.Codec) {
 		if m.RoutingKey = slow; n%10 == 5 {
 			m.RoutingKey = full
 		}
-	}}, obs, config(codec, broker.Port))
+	}}, obs, config(broker.Port))
 	src.add(1000)
 	eventually(t, "rejected", func() bool { _, n := obs.get(); return n.Nacked > 0 })
 	a, b := broker.Consume(full), broker.Consume(slow)
@@ -139,15 +135,13 @@ func overtaken(t *testing.T, codec amqp.Codec) {
 	}
 }
 
-func TestAnUnroutableMessageWaitsForItsQueue(t *testing.T) { both(t, unroutable) }
-
-func unroutable(t *testing.T, codec amqp.Codec) {
+func TestAnUnroutableMessageWaitsForItsQueue(t *testing.T) {
 	src, obs := newMemory(t), &states{}
 	run(t, shaped{src, func(n int, m *amqp.Message) {
 		if n%50 == 0 { // a return has several frames
 			m.Body = append(bytes.Repeat([]byte{' '}, 200_000), m.Body...)
 		}
-	}}, obs, config(codec, broker.Port))
+	}}, obs, config(broker.Port))
 	src.add(200)
 	wanted := fmt.Sprintf("NO_ROUTE: exchange %q, routing key %q", "amq.direct", t.Name())
 	eventually(t, "returned", func() bool {
@@ -166,9 +160,7 @@ func unroutable(t *testing.T, codec amqp.Codec) {
 	eventually(t, "all settled", func() bool { return src.left() == 0 })
 }
 
-func TestAMessageThatTheBrokerCannotTakeIsPassedOver(t *testing.T) { both(t, poison) }
-
-func poison(t *testing.T, codec amqp.Codec) {
+func TestAMessageThatTheBrokerCannotTakeIsPassedOver(t *testing.T) {
 	c := queue(t, nil)
 	src, obs := newMemory(t), &states{}
 	run(t, shaped{src, func(n int, m *amqp.Message) {
@@ -178,7 +170,7 @@ func poison(t *testing.T, codec amqp.Codec) {
 		case 90:
 			m.Type = strings.Repeat("t", 256)
 		}
-	}}, obs, config(codec, broker.Port))
+	}}, obs, config(broker.Port))
 	src.add(200)
 	eventually(t, "all settled", func() bool { return src.left() == 0 })
 	if err := c.Wait(198, time.Minute); err != nil {
@@ -200,9 +192,7 @@ func poison(t *testing.T, codec amqp.Codec) {
 }
 
 // The link goes dead without a sign: nobody but the heartbeats notices.
-func TestALinkThatGoesDead(t *testing.T) { both(t, dead) }
-
-func dead(t *testing.T, codec amqp.Codec) {
+func TestALinkThatGoesDead(t *testing.T) {
 	c := queue(t, nil)
 	proxy, err := servers.NewProxy(fmt.Sprint("127.0.0.1:", broker.Port))
 	if err != nil {
@@ -210,7 +200,7 @@ func dead(t *testing.T, codec amqp.Codec) {
 	}
 	t.Cleanup(proxy.Cut)
 	src, obs := newMemory(t), &states{}
-	cfg := config(codec, proxy.Port)
+	cfg := config(proxy.Port)
 	cfg.Heartbeat, cfg.ConnectTimeout = time.Second, time.Second
 	run(t, src, obs, cfg)
 	const rounds, each = 3, 2000
@@ -228,12 +218,10 @@ func dead(t *testing.T, codec amqp.Codec) {
 }
 
 // An idle connection stays, by heartbeats of both sides.
-func TestAnIdleConnectionStays(t *testing.T) { both(t, stays) }
-
-func stays(t *testing.T, codec amqp.Codec) {
+func TestAnIdleConnectionStays(t *testing.T) {
 	c := queue(t, nil)
 	src, obs := newMemory(t), &states{}
-	cfg := config(codec, broker.Port)
+	cfg := config(broker.Port)
 	cfg.Heartbeat = time.Second
 	run(t, src, obs, cfg)
 	src.add(1)
@@ -251,13 +239,11 @@ func stays(t *testing.T, codec amqp.Codec) {
 	}
 }
 
-func TestTheBrokerClosesTheConnection(t *testing.T) { both(t, closed) }
-
-func closed(t *testing.T, codec amqp.Codec) {
+func TestTheBrokerClosesTheConnection(t *testing.T) {
 	c := queue(t, nil)
 	src, obs := newMemory(t), &states{}
 	said := &reasons{states: obs}
-	run(t, src, said, config(codec, broker.Port))
+	run(t, src, said, config(broker.Port))
 	src.add(1000)
 	arrive(t, c, 1000)
 	ctl(t, "close_all_connections", "maintenance")
@@ -291,8 +277,7 @@ func (r *reasons) all() []string {
 	return slices.Clone(r.errs)
 }
 
-// What an operator reads must not depend on the codec.
-func TestBothSayTheSameOfAFailure(t *testing.T) {
+func TestWhatAnOperatorReadsOfAFailure(t *testing.T) {
 	for _, test := range []struct {
 		name, want string
 		change     func(*amqp.Config)
@@ -304,17 +289,15 @@ func TestBothSayTheSameOfAFailure(t *testing.T) {
 		{"a port that is closed", "connect: connection refused", func(c *amqp.Config) { c.Hosts[0].Port = 1 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			both(t, func(t *testing.T, codec amqp.Codec) {
-				cfg := config(codec, broker.Port)
-				test.change(&cfg)
-				cfg.ConnectTimeout = 30 * time.Second
-				p := run(t, newMemory(t), &states{}, cfg)
-				answer := make(chan error, 1)
-				p.Connect(func(err error) { answer <- err })
-				if err := <-answer; err == nil || !strings.HasSuffix(err.Error(), test.want) {
-					t.Errorf("got %v, want %v", err, test.want)
-				}
-			})
+			cfg := config(broker.Port)
+			test.change(&cfg)
+			cfg.ConnectTimeout = 30 * time.Second
+			p := run(t, newMemory(t), &states{}, cfg)
+			answer := make(chan error, 1)
+			p.Connect(func(err error) { answer <- err })
+			if err := <-answer; err == nil || !strings.HasSuffix(err.Error(), test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
 		})
 	}
 }
@@ -323,15 +306,13 @@ func TestBothSayTheSameOfAFailure(t *testing.T) {
 func TestAUserWhoMayOnlyPublish(t *testing.T) {
 	ctl(t, "add_user", "writer", "secret")
 	ctl(t, "set_permissions", "writer", "^$", "^amq[.]direct$", "^$")
-	both(t, func(t *testing.T, codec amqp.Codec) {
-		c := queue(t, nil)
-		src := newMemory(t)
-		cfg := config(codec, broker.Port)
-		cfg.Username, cfg.Password = "writer", func() (string, error) { return "secret", nil }
-		run(t, src, &states{}, cfg)
-		src.add(100)
-		arrive(t, c, 100)
-	})
+	c := queue(t, nil)
+	src := newMemory(t)
+	cfg := config(broker.Port)
+	cfg.Username, cfg.Password = "writer", func() (string, error) { return "secret", nil }
+	run(t, src, &states{}, cfg)
+	src.add(100)
+	arrive(t, c, 100)
 }
 
 // alarmed runs f while the broker is out of memory.
@@ -342,12 +323,10 @@ func alarmed(t *testing.T, f func()) {
 	f()
 }
 
-func TestAnAlarmBlocksUntilItIsOver(t *testing.T) { both(t, blocks) }
-
-func blocks(t *testing.T, codec amqp.Codec) {
+func TestAnAlarmBlocksUntilItIsOver(t *testing.T) {
 	c := queue(t, nil)
 	src, obs := newMemory(t), &states{}
-	cfg := config(codec, broker.Port)
+	cfg := config(broker.Port)
 	cfg.Heartbeat = time.Second
 	run(t, src, obs, cfg)
 	src.add(100)
@@ -366,59 +345,55 @@ func blocks(t *testing.T, codec amqp.Codec) {
 // A broker under an alarm reads nothing: a large message hangs in the write.
 func TestStopIsBoundedWhileAWriteIsBlocked(t *testing.T) {
 	alarmed(t, func() {
-		both(t, func(t *testing.T, codec amqp.Codec) {
-			queue(t, lib.Table{})
-			for _, end := range []struct {
-				name string
-				end  func(*amqp.Publisher, chan struct{})
-			}{
-				{"stop", func(p *amqp.Publisher, done chan struct{}) { p.Stop(); close(done) }},
-				{"disconnect", func(p *amqp.Publisher, done chan struct{}) {
-					p.Disconnect(100*time.Millisecond, func() { close(done) })
-				}},
-				{"another host", func(p *amqp.Publisher, done chan struct{}) {
-					bad := config(codec, 1)
-					p.Configure(bad)
-					p.Connect(func(error) { close(done) })
-				}},
-			} {
-				t.Run(end.name, func(t *testing.T) {
-					src, obs := newMemory(t), &states{}
-					p := amqp.New(shaped{src, func(_ int, m *amqp.Message) { m.Body = make([]byte, maxMessage) }}, obs, config(codec, broker.Port))
-					p.Start()
-					if end.name != "stop" {
-						defer p.Stop()
-					}
-					src.add(400)
-					eventually(t, "connected", func() bool { s, _ := obs.get(); return s.State == amqp.Connected })
-					// Not before the socket's buffers are full.
-					handed := func() int { src.mu.Lock(); defer src.mu.Unlock(); return src.out }
-					for before := -1; handed() != before; time.Sleep(300 * time.Millisecond) {
-						before = handed()
-					}
-					if n := handed(); n == 0 || n == 400 {
-						t.Fatalf("%d messages were handed out, a write should hang", n)
-					}
-					before := time.Now()
-					done := make(chan struct{})
-					go end.end(p, done)
-					select {
-					case <-done:
-						t.Logf("after %v", time.Since(before))
-					case <-time.After(20 * time.Second):
-						t.Fatal("still not ended")
-					}
-				})
-			}
-		})
+		queue(t, lib.Table{})
+		for _, end := range []struct {
+			name string
+			end  func(*amqp.Publisher, chan struct{})
+		}{
+			{"stop", func(p *amqp.Publisher, done chan struct{}) { p.Stop(); close(done) }},
+			{"disconnect", func(p *amqp.Publisher, done chan struct{}) {
+				p.Disconnect(100*time.Millisecond, func() { close(done) })
+			}},
+			{"another host", func(p *amqp.Publisher, done chan struct{}) {
+				bad := config(1)
+				p.Configure(bad)
+				p.Connect(func(error) { close(done) })
+			}},
+		} {
+			t.Run(end.name, func(t *testing.T) {
+				src, obs := newMemory(t), &states{}
+				p := amqp.New(shaped{src, func(_ int, m *amqp.Message) { m.Body = make([]byte, maxMessage) }}, obs, config(broker.Port))
+				p.Start()
+				if end.name != "stop" {
+					defer p.Stop()
+				}
+				src.add(400)
+				eventually(t, "connected", func() bool { s, _ := obs.get(); return s.State == amqp.Connected })
+				// Not before the socket's buffers are full.
+				handed := func() int { src.mu.Lock(); defer src.mu.Unlock(); return src.out }
+				for before := -1; handed() != before; time.Sleep(300 * time.Millisecond) {
+					before = handed()
+				}
+				if n := handed(); n == 0 || n == 400 {
+					t.Fatalf("%d messages were handed out, a write should hang", n)
+				}
+				before := time.Now()
+				done := make(chan struct{})
+				go end.end(p, done)
+				select {
+				case <-done:
+					t.Logf("after %v", time.Since(before))
+				case <-time.After(20 * time.Second):
+					t.Fatal("still not ended")
+				}
+			})
+		}
 	})
 }
 
 // Chaos: cuts and dead links at random moments, under load, and messages of all
 // sizes.
-func TestChaos(t *testing.T) { both(t, chaos) }
-
-func chaos(t *testing.T, codec amqp.Codec) {
+func TestChaos(t *testing.T) {
 	c := queue(t, nil)
 	proxy, err := servers.NewProxy(fmt.Sprint("127.0.0.1:", broker.Port))
 	if err != nil {
@@ -426,7 +401,7 @@ func chaos(t *testing.T, codec amqp.Codec) {
 	}
 	t.Cleanup(proxy.Cut)
 	src, obs := newMemory(t), &states{}
-	cfg := config(codec, proxy.Port)
+	cfg := config(proxy.Port)
 	cfg.Heartbeat, cfg.ConnectTimeout, cfg.MaxInflight = time.Second, time.Second, 2048
 	run(t, shaped{src, func(n int, m *amqp.Message) {
 		if n%1000 == 0 {
@@ -435,7 +410,7 @@ func chaos(t *testing.T, codec amqp.Codec) {
 	}}, obs, cfg)
 	const n = 60_000
 	src.add(n)
-	random := rand.New(rand.NewPCG(uint64(codec), 7))
+	random := rand.New(rand.NewPCG(7, 7))
 	for i := range 20 {
 		_, k := obs.get()
 		goal := min(k.Confirmed+uint64(random.IntN(n/20)), n)

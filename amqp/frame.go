@@ -2,14 +2,11 @@ package amqp
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"math"
-	"time"
 )
 
-// AMQP 0-9-1's frames and fields, as far as a publisher meets them: what the
-// codec of our own (wire) is made of. Nothing here does I/O.
+// AMQP 0-9-1's frames and fields, as far as a publisher meets them. Nothing here
+// does I/O.
 //
 //	frame:  type octet, channel short, size long, payload, end octet
 //	method: class short, method short, arguments
@@ -23,8 +20,8 @@ const (
 	frameEnd       = 0xCE
 
 	frameOverhead = 8 // what surrounds a payload
-	frameLeast    = 4096
-	frameMost     = 128 << 10 // as RabbitMQ proposes; bounds our buffers
+	frameMinSize  = 4096
+	frameMaxSize  = 128 << 10 // as RabbitMQ proposes; bounds our buffers
 )
 
 // Methods: the class's number above the method's.
@@ -72,6 +69,16 @@ const (
 	moreFlags          = 1 << 0
 )
 
+// protocolError is what the broker did that AMQP, or the state of the session,
+// does not allow. The session is over.
+type protocolError string
+
+func (e protocolError) Error() string { return string(e) }
+
+func violation(format string, args ...any) error {
+	return protocolError("the broker sent " + fmt.Sprintf(format, args...))
+}
+
 // frame is one frame; payload points into the buffer that it was cut from.
 type frame struct {
 	kind    byte
@@ -79,25 +86,25 @@ type frame struct {
 	payload []byte
 }
 
-// cut takes the first frame of b, of at most most bytes. n is how many bytes it
+// cut takes the first frame of b, of at most limit bytes. n is how many bytes it
 // has, 0 if it is not all there yet.
-func cut(b []byte, most int) (f frame, n int, err error) {
+func cut(b []byte, limit int) (f frame, n int, err error) {
 	if len(b) > 0 && b[0] != frameMethod && b[0] != frameHeader && b[0] != frameBody && b[0] != frameHeartbeat {
-		return f, 0, errors.New("what answers does not speak AMQP 0-9-1")
+		return f, 0, protocolError("the peer does not speak AMQP 0-9-1")
 	}
 	if len(b) < 7 {
 		return f, 0, nil
 	}
 	size := binary.BigEndian.Uint32(b[3:])
-	if uint64(size)+frameOverhead > uint64(most) {
-		return f, 0, fmt.Errorf("the broker sent a frame of %d bytes, %d were agreed", uint64(size)+frameOverhead, most)
+	if uint64(size)+frameOverhead > uint64(limit) {
+		return f, 0, violation("a frame of %d bytes, %d were agreed", uint64(size)+frameOverhead, limit)
 	}
 	n = int(size) + frameOverhead
 	if len(b) < n {
 		return f, 0, nil
 	}
 	if b[n-1] != frameEnd {
-		return f, 0, errors.New("the broker sent a frame without an end")
+		return f, 0, violation("a frame without an end")
 	}
 	return frame{kind: b[0], channel: binary.BigEndian.Uint16(b[1:]), payload: b[7 : n-1]}, n, nil
 }
@@ -187,131 +194,4 @@ func appendShortstr(b []byte, s string) []byte {
 
 func appendLongstr(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
-}
-
-// appendTable writes a table: keys of at most 255 bytes, values as appendField
-// takes them.
-func appendTable(b []byte, table map[string]any) ([]byte, error) {
-	start := len(b)
-	b = append(b, 0, 0, 0, 0)
-	for key, value := range table {
-		if len(key) > 255 {
-			return b, fmt.Errorf("a header's name has %d bytes, AMQP allows 255", len(key))
-		}
-		var err error
-		if b, err = appendField(appendShortstr(b, key), value); err != nil {
-			return b, fmt.Errorf("header %q: %w", key, err)
-		}
-	}
-	binary.BigEndian.PutUint32(b[start:], uint32(len(b)-start-4))
-	return b, nil
-}
-
-// appendField writes a value with its type, in RabbitMQ's letters.
-func appendField(b []byte, value any) ([]byte, error) {
-	be := binary.BigEndian
-	switch v := value.(type) {
-	case nil:
-		return append(b, 'V'), nil
-	case bool:
-		if v {
-			return append(b, 't', 1), nil
-		}
-		return append(b, 't', 0), nil
-	case int8:
-		return append(b, 'b', byte(v)), nil
-	case uint8:
-		return append(b, 'B', v), nil
-	case int16:
-		return be.AppendUint16(append(b, 's'), uint16(v)), nil
-	case uint16:
-		return be.AppendUint16(append(b, 'u'), v), nil
-	case int32:
-		return be.AppendUint32(append(b, 'I'), uint32(v)), nil
-	case uint32:
-		return be.AppendUint32(append(b, 'i'), v), nil
-	case int64:
-		return be.AppendUint64(append(b, 'l'), uint64(v)), nil
-	case float32:
-		return be.AppendUint32(append(b, 'f'), math.Float32bits(v)), nil
-	case float64:
-		return be.AppendUint64(append(b, 'd'), math.Float64bits(v)), nil
-	case string:
-		return appendLongstr(append(b, 'S'), v), nil
-	case []byte:
-		return append(be.AppendUint32(append(b, 'x'), uint32(len(v))), v...), nil
-	case time.Time:
-		return be.AppendUint64(append(b, 'T'), uint64(v.Unix())), nil
-	case []any:
-		b = append(b, 'A', 0, 0, 0, 0)
-		start := len(b)
-		for _, one := range v {
-			var err error
-			if b, err = appendField(b, one); err != nil {
-				return b, err
-			}
-		}
-		be.PutUint32(b[start-4:], uint32(len(b)-start))
-		return b, nil
-	}
-	return b, fmt.Errorf("AMQP has no type for %T", value)
-}
-
-// appendPublish writes basic.publish and the content's header. The body follows
-// in frames of its own. On an error b comes back as it was.
-func appendPublish(b []byte, channel uint16, most int, cfg *Config, m *Message) ([]byte, error) {
-	contentType := m.contentType()
-	if max(len(cfg.Exchange), len(m.RoutingKey), len(contentType), len(m.ID), len(m.Type)) > 255 {
-		return b, errors.New("a property has more than the 255 bytes that AMQP allows")
-	}
-	be := binary.BigEndian
-	before := len(b)
-	b = openMethod(b, channel, basicPublish)
-	b = append(b, 0, 0) // reserved
-	b = appendShortstr(b, cfg.Exchange)
-	b = appendShortstr(b, m.RoutingKey)
-	bits := byte(0)
-	if cfg.Mandatory {
-		bits = 1
-	}
-	b = closeFrame(append(b, bits), before)
-
-	start := len(b)
-	b = openFrame(b, frameHeader, channel)
-	b = append(b, 0, classBasic, 0, 0)
-	b = be.AppendUint64(b, uint64(len(m.Body)))
-	flags := uint16(hasContentType | hasAppID)
-	b = append(b, 0, 0)
-	at := len(b)
-	b = appendShortstr(b, contentType)
-	if len(m.Headers) > 0 {
-		flags |= hasHeaders
-		var err error
-		if b, err = appendTable(b, m.Headers); err != nil {
-			return b[:before], err
-		}
-	}
-	if cfg.DeliveryMode > 0 {
-		flags |= hasDeliveryMode
-		b = append(b, cfg.DeliveryMode)
-	}
-	if m.ID != "" {
-		flags |= hasMessageID
-		b = appendShortstr(b, m.ID)
-	}
-	if !m.Time.IsZero() {
-		flags |= hasTimestamp
-		b = be.AppendUint64(b, uint64(m.Time.Unix()))
-	}
-	if m.Type != "" {
-		flags |= hasType
-		b = appendShortstr(b, m.Type)
-	}
-	b = appendShortstr(b, appID)
-	be.PutUint16(b[at-2:], flags)
-	b = closeFrame(b, start)
-	if n := len(b) - start; n > most {
-		return b[:before], fmt.Errorf("its headers need %d bytes, a frame has %d", n, most)
-	}
-	return b, nil
 }

@@ -63,7 +63,7 @@ func New(src Source, obs Observer, cfg Config) *Publisher {
 func (p *Publisher) Start() { go p.run() }
 
 // Stop ends the goroutine and its connection, within a second whatever the
-// broker does. What is unsettled has been given back when it returns.
+// broker does. The source has been rewound when it returns.
 func (p *Publisher) Stop() {
 	close(p.stop)
 	p.change(func() { p.hurryLocked(time.Now().Add(stopTimeout)) })
@@ -74,7 +74,7 @@ func (p *Publisher) Stop() {
 // an alarm reads nothing.
 func (p *Publisher) hurryLocked(t time.Time) {
 	if p.live != nil {
-		p.live.link.hurry(t)
+		p.live.conn.hurry(t)
 	}
 }
 
@@ -97,7 +97,7 @@ func (p *Publisher) change(f func()) {
 func (p *Publisher) Configure(cfg Config) {
 	p.change(func() {
 		p.cfg = &cfg
-		if p.live != nil && !p.live.cfg.sameLink(&cfg) {
+		if p.live != nil && !p.live.cfg.sameConnection(&cfg) {
 			p.hurryLocked(time.Now().Add(closeTimeout))
 		}
 	})
@@ -186,12 +186,12 @@ func (p *Publisher) show() {
 	}
 }
 
-// giveBack forgets all that was taken from the source.
-func (p *Publisher) giveBack() {
+// rewind forgets all that was taken from the source.
+func (p *Publisher) rewind() {
 	p.hasHead = false
 	p.counters.Inflight = 0
-	p.src.GiveBack()
-	fault.Point("given-back")
+	p.src.Rewind()
+	fault.Point("rewound")
 }
 
 // run restarts what panics: an unrecovered panic would end the process, which
@@ -200,11 +200,11 @@ func (p *Publisher) run() {
 	defer close(p.done)
 	for !p.stopped() {
 		if err := p.guarded(); err != nil {
-			p.giveBack()
+			p.rewind()
 			p.backoff(Change{State: Backoff, Err: err})
 		}
 	}
-	p.giveBack()
+	p.rewind()
 	p.show()
 	p.answer(ErrStopped)
 	p.closed()
@@ -230,7 +230,7 @@ func (p *Publisher) round() {
 	p.mu.Unlock()
 	if !enabled {
 		if p.hasHead {
-			p.giveBack()
+			p.rewind()
 		}
 		p.wanted = false
 		p.enter(Change{State: Disabled})
@@ -254,7 +254,7 @@ func (p *Publisher) round() {
 	s, err := p.connect()
 	if s == nil {
 		if err != nil {
-			p.giveBack()
+			p.rewind()
 			p.backoff(Change{State: Backoff, Host: p.now.Host, Port: p.now.Port, Err: err})
 		}
 		return // else the settings changed meanwhile: again, at once
@@ -266,9 +266,9 @@ func (p *Publisher) round() {
 	fault.Point("connected")
 	err = s.serve()
 	p.setLive(nil)
-	s.link.close()
+	s.conn.close()
 	s.lastAnswers()
-	p.giveBack()
+	p.rewind()
 	p.show()
 	if err == nil || s.unwanted() {
 		return // renewed, disabled or stopped
@@ -366,7 +366,7 @@ func (p *Publisher) connect() (*session, error) {
 		p.enter(Change{State: Connecting, Host: host.Name, Port: host.Port})
 		l, err := dial(ctx, cfg, host)
 		if err == nil {
-			return &session{p: p, link: l, host: host, cfg: cfg, limit: cfg.window()}, nil
+			return &session{p: p, conn: l, host: host, cfg: cfg, limit: cfg.window()}, nil
 		}
 		if ctx.Err() != nil {
 			return nil, nil

@@ -88,7 +88,7 @@ func (s *memory) Settle(n int) {
 	}
 }
 
-func (s *memory) GiveBack() {
+func (s *memory) Rewind() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.out = s.settled
@@ -125,18 +125,11 @@ func (o *states) get() (amqp.Change, amqp.Counters) {
 	return o.now, o.n
 }
 
-// both runs a test over amqp091-go and over the codec of our own.
-func both(t *testing.T, test func(*testing.T, amqp.Codec)) {
-	t.Run("library", func(t *testing.T) { test(t, amqp.Library) })
-	t.Run("own", func(t *testing.T) { test(t, amqp.Own) })
-}
-
-func config(codec amqp.Codec, port int) amqp.Config {
+func config(port int) amqp.Config {
 	return amqp.Config{
-		Codec:    codec,
 		Hosts:    []amqp.Host{{Name: "127.0.0.1", Port: port}},
 		Username: "guest", Password: func() (string, error) { return "guest", nil },
-		Vhost: "/", Heartbeat: 10 * time.Second, Exchange: "amq.direct", DeliveryMode: 1, Mandatory: true,
+		Vhost: "/", Heartbeat: 10 * time.Second, AppID: "test", Exchange: "amq.direct", DeliveryMode: 1, Mandatory: true,
 		MaxInflight: 500, ConnectTimeout: 5 * time.Second, ReconnectDelayMax: 300 * time.Millisecond,
 	}
 }
@@ -165,16 +158,14 @@ func arrive(t *testing.T, c *servers.Consumer, n int) {
 	}
 }
 
-func TestMessagesArriveInOrderAndAreSettled(t *testing.T) { both(t, messagesArriveInOrder) }
-
-func messagesArriveInOrder(t *testing.T, codec amqp.Codec) {
+func TestMessagesArriveInOrderAndAreSettled(t *testing.T) {
 	if err := broker.Bind(t.Name(), "amq.direct", t.Name(), nil); err != nil {
 		t.Fatal(err)
 	}
 	c := broker.Consume(t.Name())
 	defer c.Close()
 	src, obs := newMemory(t), &states{}
-	p := amqp.New(src, obs, config(codec, broker.Port))
+	p := amqp.New(src, obs, config(broker.Port))
 	p.Start()
 	defer p.Stop()
 	const n = 20000
@@ -189,9 +180,7 @@ func messagesArriveInOrder(t *testing.T, codec amqp.Codec) {
 	}
 }
 
-func TestAConnectionCutAgainAndAgain(t *testing.T) { both(t, cutAgainAndAgain) }
-
-func cutAgainAndAgain(t *testing.T, codec amqp.Codec) {
+func TestAConnectionCutAgainAndAgain(t *testing.T) {
 	if err := broker.Bind(t.Name(), "amq.direct", t.Name(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +192,7 @@ func cutAgainAndAgain(t *testing.T, codec amqp.Codec) {
 	}
 	defer proxy.Cut()
 	src, obs := newMemory(t), &states{}
-	p := amqp.New(src, obs, config(codec, proxy.Port))
+	p := amqp.New(src, obs, config(proxy.Port))
 	p.Start()
 	defer p.Stop()
 	const rounds, each = 10, 3000
@@ -226,16 +215,14 @@ func cutAgainAndAgain(t *testing.T, codec amqp.Codec) {
 	t.Logf("%d duplicates of %d", c.Duplicates(), rounds*each)
 }
 
-func TestDisconnectAndConnect(t *testing.T) { both(t, disconnectAndConnect) }
-
-func disconnectAndConnect(t *testing.T, codec amqp.Codec) {
+func TestDisconnectAndConnect(t *testing.T) {
 	if err := broker.Bind(t.Name(), "amq.direct", t.Name(), nil); err != nil {
 		t.Fatal(err)
 	}
 	c := broker.Consume(t.Name())
 	defer c.Close()
 	src, obs := newMemory(t), &states{}
-	p := amqp.New(src, obs, config(codec, broker.Port))
+	p := amqp.New(src, obs, config(broker.Port))
 	p.Start()
 	defer p.Stop()
 	connect := func() error {
@@ -261,7 +248,7 @@ func disconnectAndConnect(t *testing.T, codec amqp.Codec) {
 		}
 		arrive(t, c, (i+1)*200)
 	}
-	bad := config(codec, broker.Port)
+	bad := config(broker.Port)
 	bad.Vhost = "none"
 	p.Configure(bad)
 	if err := connect(); err == nil {
@@ -271,9 +258,7 @@ func disconnectAndConnect(t *testing.T, codec amqp.Codec) {
 	}
 }
 
-func TestStopIsBoundedInEveryState(t *testing.T) { both(t, stopIsBounded) }
-
-func stopIsBounded(t *testing.T, codec amqp.Codec) {
+func TestStopIsBoundedInEveryState(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +278,7 @@ func stopIsBounded(t *testing.T, codec amqp.Codec) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			src, obs := newMemory(t), &states{}
-			p := amqp.New(src, obs, config(codec, test.port))
+			p := amqp.New(src, obs, config(test.port))
 			p.Start()
 			src.add(test.n)
 			eventually(t, test.state.String(), func() bool { s, _ := obs.get(); return s.State == test.state })
@@ -303,7 +288,7 @@ func stopIsBounded(t *testing.T, codec amqp.Codec) {
 				t.Errorf("Stop took %v", d)
 			}
 			if src.left() != test.n || src.out != 0 {
-				t.Errorf("%d messages left of %d, %d not given back", src.left(), test.n, src.out)
+				t.Errorf("%d messages left of %d, %d not rewound", src.left(), test.n, src.out)
 			}
 		})
 	}
@@ -370,9 +355,7 @@ func deaf(t *testing.T, secure *tls.Config) (port int, stop func()) {
 	return l.Addr().(*net.TCPAddr).Port, func() { reads.Store(false) }
 }
 
-func TestStopIsBoundedWhenAPeerReadsNoMore(t *testing.T) { both(t, peerReadsNoMore) }
-
-func peerReadsNoMore(t *testing.T, codec amqp.Codec) {
+func TestStopIsBoundedWhenAPeerReadsNoMore(t *testing.T) {
 	c, err := servers.NewCertificate(servers.Issue{Name: "deaf", Hosts: []string{"127.0.0.1"}})
 	if err != nil {
 		t.Fatal(err)
@@ -385,7 +368,7 @@ func peerReadsNoMore(t *testing.T, codec amqp.Codec) {
 		t.Run(name, func(t *testing.T) {
 			port, stop := deaf(t, secure)
 			src, obs := newMemory(t), &states{}
-			cfg := config(codec, port)
+			cfg := config(port)
 			if secure != nil {
 				cfg.TLS = func() (*tls.Config, error) { return &tls.Config{InsecureSkipVerify: true}, nil }
 			}
@@ -414,7 +397,7 @@ func peerReadsNoMore(t *testing.T, codec amqp.Codec) {
 				t.Errorf("Stop took %v", d)
 			}
 			if src.left() != 400 || src.out != 0 {
-				t.Errorf("%d messages left of 400, %d not given back", src.left(), src.out)
+				t.Errorf("%d messages left of 400, %d not rewound", src.left(), src.out)
 			}
 		})
 	}

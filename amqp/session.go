@@ -19,9 +19,9 @@ const confirmTimeout = 30 * time.Second
 // session is one connection's life, on the publisher's goroutine.
 type session struct {
 	p    *Publisher
-	link link
+	conn connection
 	host Host
-	cfg  *Config // that the link was made by
+	cfg  *Config // that the connection was made by
 
 	// flight is what was sent and not settled, oldest first. Confirms come in
 	// order, so the first resolved of them have their answer.
@@ -65,7 +65,7 @@ func (s *session) serve() error {
 		if p.stopped() || !enabled && s.drained() {
 			return nil
 		}
-		if enabled && !s.cfg.sameLink(cfg) {
+		if enabled && !s.cfg.sameConnection(cfg) {
 			return nil
 		}
 		if enabled {
@@ -99,7 +99,7 @@ func (s *session) serve() error {
 		if mayRead {
 			linger = s.pace.count(time.Now(), s.limited())
 		}
-		s.link.gather(linger)
+		s.conn.gather(linger)
 		if linger > 0 {
 			if err := s.gather(linger); err != nil {
 				return err
@@ -137,12 +137,12 @@ func (s *session) send(cfg *Config) (n int, err error) {
 	for n < batch && len(s.flight) < limit && s.p.next(&m) {
 		n++
 		if err := s.publish(cfg, &m); err != nil {
-			return n, s.link.lost(err)
+			return n, s.conn.awaitEnd(err)
 		}
 	}
 	if n > 0 {
-		if err := s.link.flush(); err != nil {
-			return n, s.link.lost(err)
+		if err := s.conn.flush(); err != nil {
+			return n, s.conn.awaitEnd(err)
 		}
 		fault.Point("published")
 	}
@@ -165,7 +165,7 @@ func (s *session) publish(cfg *Config, m *Message) error {
 	}
 	s.p.counters.Published++
 	s.p.counters.Inflight++
-	return s.link.publish(cfg, m)
+	return s.conn.publish(cfg, m)
 }
 
 // impossible tells why a message can't be sent whatever we do.
@@ -187,20 +187,20 @@ func (s *session) impossible(m *Message) error {
 
 // collect takes in all that the broker has said.
 func (s *session) collect() (n int, err error) {
-	if n, err = s.take(s.link.hear()); err != nil {
+	if n, err = s.take(s.conn.take()); err != nil {
 		return n, err
 	}
-	return n + s.settle(), s.link.ended()
+	return n + s.settle(), s.conn.ended()
 }
 
-// take takes in news, the returns first: a message that no queue took is
+// take takes in replies, the returns first: a message that no queue took is
 // returned, and then acknowledged.
-func (s *session) take(news *news) (n int, err error) {
-	for i := range news.returns {
-		s.takeReturn(&news.returns[i])
+func (s *session) take(said *replies) (n int, err error) {
+	for i := range said.returned {
+		s.takeReturn(&said.returned[i])
 	}
-	rejected := news.rejected
-	for s.tag < news.answered {
+	rejected := said.nacked
+	for s.tag < said.answered {
 		s.tag++
 		nack := len(rejected) > 0 && rejected[0] == s.tag
 		if nack {
@@ -214,8 +214,8 @@ func (s *session) take(news *news) (n int, err error) {
 	if n > 0 {
 		s.heard = time.Now()
 	}
-	if news.alarm != nil {
-		s.block(news.alarm)
+	if said.alarm != nil {
+		s.block(said.alarm)
 		n++
 	}
 	return n, nil
@@ -304,11 +304,11 @@ func (s *session) drop(settled []sent) {
 	}
 }
 
-func (s *session) takeReturn(r *bounce) {
+func (s *session) takeReturn(r *returned) {
 	if s.returned == nil {
 		s.returned = map[string]string{}
 	}
-	s.returned[r.id] = fmt.Sprintf("%s: exchange %q, routing key %q", r.text, r.exchange, r.routingKey)
+	s.returned[r.id] = r.why
 }
 
 // retreat goes back to the first message that was not delivered: wait, then
@@ -316,16 +316,16 @@ func (s *session) takeReturn(r *bounce) {
 func (s *session) retreat() (done bool, err error) {
 	p := s.p
 	why := s.bad
-	p.giveBack()
+	p.rewind()
 	s.flight, s.resolved, s.skips, s.bad, s.limit = nil, 0, 0, nil, 1
 	clear(s.returned)
 	p.enter(Change{State: Backoff, Host: s.host.Name, Port: s.host.Port, Err: why})
 	p.show()
 	timer := time.NewTimer(p.nextDelay())
 	defer timer.Stop()
-	for w := (waits{kick: p.kick, stop: p.stop, timer: timer.C}); s.link.wait(&w) == heard; {
-		if s.link.ended() != nil {
-			return true, s.link.lost(why)
+	for w := (waits{changed: p.kick, stop: p.stop, timer: timer.C}); s.conn.wait(&w) == brokerSpoke; {
+		if s.conn.ended() != nil {
+			return true, s.conn.awaitEnd(why)
 		}
 	}
 	s.heard = time.Now()
@@ -352,7 +352,7 @@ func (s *session) wait(idle bool) error {
 
 // waitFor waits until something happens, or it is due; zero: never.
 func (s *session) waitFor(w *waits, due time.Time) error {
-	w.kick, w.stop = s.p.kick, s.p.stop
+	w.changed, w.stop = s.p.kick, s.p.stop
 	if !due.IsZero() {
 		if s.timer == nil {
 			s.timer = time.NewTimer(time.Until(due))
@@ -362,7 +362,7 @@ func (s *session) waitFor(w *waits, due time.Time) error {
 		defer s.timer.Stop()
 		w.timer = s.timer.C
 	}
-	if s.link.wait(w) == timeUp && s.p.isEnabled() && s.overdue() {
+	if s.conn.wait(w) == timeUp && s.p.isEnabled() && s.overdue() {
 		return errSilent
 	}
 	return nil
@@ -387,7 +387,7 @@ func (s *session) deadline() time.Time {
 }
 
 func (s *session) silentAt() time.Time {
-	return s.heard.Add(max(confirmTimeout, 2*s.link.heartbeat()))
+	return s.heard.Add(max(confirmTimeout, 2*s.conn.heartbeat()))
 }
 
 func (s *session) block(a *alarm) {
@@ -403,14 +403,14 @@ func (s *session) block(a *alarm) {
 // lastAnswers takes in what the broker still said before the session ended:
 // that many fewer duplicates.
 func (s *session) lastAnswers() {
-	news := s.link.hear()
-	news.alarm = nil
-	_, _ = s.take(news)
+	said := s.conn.take()
+	said.alarm = nil
+	_, _ = s.take(said)
 	s.settle()
 	s.unresolved = len(s.flight)
 }
 
 // unwanted tells whether the session was to end: its failure is no news.
 func (s *session) unwanted() bool {
-	return s.p.stopped() || !s.p.isEnabled() || !s.cfg.sameLink(s.p.config())
+	return s.p.stopped() || !s.p.isEnabled() || !s.cfg.sameConnection(s.p.config())
 }

@@ -2,13 +2,12 @@ package amqp
 
 import (
 	"crypto/tls"
-	"errors"
 	"slices"
 	"time"
 )
 
 // Message is one message to send. Everything in it is borrowed from the
-// [Source]: valid until the message is settled or given back.
+// [Source]: valid until the message is settled, or the source rewound.
 type Message struct {
 	ID          string // message_id, unique; returns are recognised by it
 	Time        time.Time
@@ -27,9 +26,6 @@ func (m *Message) contentType() string {
 	return m.ContentType
 }
 
-// appID is the app_id of all messages, and the product's name.
-const appID = "key_evt_amqp"
-
 // Source is the queue that the publisher reads. Its methods are called by the
 // publisher's goroutine only; the channel may be signalled from anywhere.
 type Source interface {
@@ -38,9 +34,9 @@ type Source interface {
 	// Settle says that the n oldest messages handed out and not settled are
 	// done with.
 	Settle(n int)
-	// GiveBack returns all unsettled messages: Next begins again with the
-	// oldest of them once the source has taken note.
-	GiveBack()
+	// Rewind goes back to the oldest message that is not settled: Next begins
+	// again with it once the source has taken note.
+	Rewind()
 	// Sleep announces that the publisher is about to wait. False: there is
 	// something new, it must not.
 	Sleep() bool
@@ -48,7 +44,7 @@ type Source interface {
 	Wake() <-chan struct{}
 }
 
-// State is what the publisher believes about the link: for INFO and logs, never
+// State is what the publisher believes about the connection: for INFO and logs, never
 // to decide whether a message is safe.
 type State int
 
@@ -76,7 +72,7 @@ type Change struct {
 	Resumed bool
 }
 
-// Counters are absolute and never go backwards, but for Inflight.
+// Counters are absolute and never go backwards, except for Inflight.
 type Counters struct {
 	Connects, ConnectFailures              uint64
 	Published, Confirmed, Returned, Nacked uint64 // messages, repetitions included
@@ -103,20 +99,9 @@ type Host struct {
 	Port int
 }
 
-// Codec is what speaks AMQP.
-type Codec int
-
-const (
-	Library Codec = iota // amqp091-go
-	Own                  // an encoder and a reader of our own, which cost less
-)
-
-func (c Codec) String() string { return [...]string{"amqp091-go", "own"}[c] }
-
 // Config is how to connect and to publish. It is not changed after it was
 // handed over.
 type Config struct {
-	Codec    Codec
 	Hosts    []Host // in order of preference, at least one
 	Username string
 	Password func() (string, error) // asked at each connection; nil: empty
@@ -128,6 +113,7 @@ type Config struct {
 	ConnectTimeout    time.Duration // for TCP, TLS and AMQP handshakes together, each host
 	ReconnectDelayMax time.Duration // delays grow from 100 ms up to this
 	ConnectionName    string        // as RabbitMQ's management shows it
+	AppID             string        // the product's name, and the app_id of all messages
 
 	Exchange     string // empty: the broker's default exchange
 	DeliveryMode uint8  // 1 transient, 2 persistent
@@ -138,22 +124,18 @@ type Config struct {
 	Identity string
 }
 
-// sameLink tells whether a live connection made by c serves d as well.
-func (c *Config) sameLink(d *Config) bool {
+// sameConnection reports whether a live connection made by c serves d as well.
+func (c *Config) sameConnection(d *Config) bool {
 	if c == d {
 		return true
 	}
-	return c.Codec == d.Codec && slices.Equal(c.Hosts, d.Hosts) && c.Username == d.Username && c.External == d.External &&
+	return slices.Equal(c.Hosts, d.Hosts) && c.Username == d.Username && c.External == d.External &&
 		c.Vhost == d.Vhost && c.Heartbeat == d.Heartbeat && c.Exchange == d.Exchange &&
-		c.ConnectionName == d.ConnectionName && c.MaxInflight == d.MaxInflight && c.Identity == d.Identity
+		c.ConnectionName == d.ConnectionName && c.AppID == d.AppID && c.MaxInflight == d.MaxInflight && c.Identity == d.Identity
 }
 
-// maxWindow: the library scans all outstanding confirms at each multiple ack,
-// so larger windows only cost time.
+// maxWindow bounds what is kept for messages in flight. A larger window was
+// never faster, it only adds latency.
 const maxWindow = 5000
 
 func (c *Config) window() int { return min(max(c.MaxInflight, 1), maxWindow) }
-
-// ErrStopped is given to whoever waits in Connect when the publisher is
-// stopped, or Disconnect overtakes it.
-var ErrStopped = errors.New("the connection was closed before it was made")

@@ -32,11 +32,10 @@ func (res results) sections() map[string]string {
 				return fmt.Sprintf("buffer %d MiB %s", bufferSizes[row],
 					[]string{"SETs/s", "main thread, ns/SET", "p99, ms", "worst, ms", "resident, MiB"}[column])
 			}),
-		"delivery": namedTable(res.Rounds, "", strings.Split("plain, events/s|amqp091-go, events/s|own codec, events/s|plain, us/event|amqp091-go, us/event|own codec, us/event", "|"),
+		"delivery": namedTable(res.Rounds, "", strings.Split("plain, events/s|module, events/s|plain, us/event|module, us/event", "|"),
 			[]string{"persistent, classic queue", "transient, classic queue", "quorum queue"}, func(row, column int) string {
 				return fmt.Sprintf("delivery, %s, %s", kinds[row].name,
-					[]string{"plain events/s", "module events/s", "own codec, module events/s", "plain cost, us/event",
-						"module cost, us/event", "own codec, module cost, us/event"}[column])
+					[]string{"plain events/s", "module events/s", "plain cost, us/event", "module cost, us/event"}[column])
 			}),
 	}
 }

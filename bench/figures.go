@@ -43,10 +43,6 @@ func many(n int, format string) (out []string) {
 	return out
 }
 
-// ownCodec is the line of redis.conf for the module's own codec. Without it,
-// here as by default, amqp091-go speaks AMQP.
-const ownCodec = "key_evt_amqp.codec own"
-
 // ---- delivery
 
 // delivery measures events a second from the first SET to the last confirm, and
@@ -55,9 +51,6 @@ func delivery(b *rig) (out []measure) {
 	for _, k := range kinds {
 		out = append(out,
 			func(f figures) error { return deliver(b, f, "delivery, "+k.name, k, b.scale(200000), 0, nil) },
-			func(f figures) error {
-				return deliver(b, f, "delivery, "+k.name+", own codec", k, b.scale(200000), 0, nil, ownCodec)
-			},
 			func(f figures) error { return deliverPlain(b, f, "delivery, "+k.name, k, b.scale(200000), 0) })
 	}
 	return out
@@ -139,9 +132,6 @@ func moderate(b *rig) (out []measure) {
 		out = append(out,
 			func(f figures) error { return moderateModule(b, f, name, n, burst, float64(rate)) },
 			func(f figures) error {
-				return moderateModule(b, f, name+", own codec", n, burst, float64(rate), ownCodec)
-			},
-			func(f figures) error {
 				queue, drop, err := b.queue(kinds[1])
 				if err != nil {
 					return err
@@ -161,12 +151,12 @@ func moderate(b *rig) (out []measure) {
 	return out
 }
 
-func moderateModule(b *rig, f figures, name string, n, burst int, rate float64, lines ...string) error {
+func moderateModule(b *rig, f figures, name string, n, burst int, rate float64) error {
 	queue, drop, err := b.queue(kinds[1])
 	if err != nil {
 		return err
 	}
-	r, err := b.load(loading{queue: queue, lines: lines})
+	r, err := b.load(loading{queue: queue})
 	if err != nil {
 		return err
 	}
@@ -220,19 +210,16 @@ func pacedUsage(r *servers.Redis, n, burst int, rate float64) (usage, float64, e
 // latency measures, one at a time, from SET sent to message received, and from
 // publish to message received.
 func latency(b *rig) []measure {
-	return []measure{
-		func(f figures) error { return latencyOf(b, f, "latency") },
-		func(f figures) error { return latencyOf(b, f, "latency, own codec", ownCodec) },
-	}
+	return []measure{func(f figures) error { return latencyOf(b, f, "latency") }}
 }
 
-func latencyOf(b *rig, f figures, name string, lines ...string) error {
+func latencyOf(b *rig, f figures, name string) error {
 	n := b.scale(2000)
 	queue, drop, err := b.queue(kinds[1])
 	if err != nil {
 		return err
 	}
-	r, err := b.load(loading{queue: queue, lines: lines})
+	r, err := b.load(loading{queue: queue})
 	if err != nil {
 		return err
 	}
@@ -498,10 +485,8 @@ func idle(b *rig) []measure {
 
 // derive adds sums and differences of a round's figures.
 func derive(f figures) {
-	for _, name := range []string{"latency", "latency, own codec"} {
-		if p, ok := f[name+", PING p50, us"]; ok {
-			f[name+", PING and direct p50, us"] = p + f[name+", direct p50, us"]
-		}
+	if p, ok := f["latency, PING p50, us"]; ok {
+		f["latency, PING and direct p50, us"] = p + f["latency, direct p50, us"]
 	}
 	for _, unit := range []string{"CPU, ms/s", "threads"} {
 		module, ok := f["idle, module "+unit]

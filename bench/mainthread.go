@@ -230,11 +230,7 @@ func overload(b *rig) []measure {
 	}
 	for _, k := range kinds[:2] {
 		name := "overload, " + k.name
-		out = append(out,
-			func(f figures) error { return captured(b, f, name+", module", k, n, loading{}) },
-			func(f figures) error {
-				return captured(b, f, name+", own codec, module", k, n, loading{lines: []string{ownCodec}})
-			})
+		out = append(out, func(f figures) error { return captured(b, f, name+", module", k, n, loading{}) })
 	}
 	return out
 }

@@ -21,7 +21,7 @@ type row struct {
 	atLeast bool // the goal is a least value, not a most; no goal is 0
 }
 
-var rows = withOwnCodec([]row{
+var rows = []row{
 	{"main", "main thread, floor (empty callback) over bare", "floor main thread, ns/SET", "bare main thread, ns/SET", 0, false},
 	{"main", "main thread, no mask, over floor", "no mask main thread, ns/SET", "floor main thread, ns/SET", 0, false},
 	{"main", "main thread, filtered, over floor", "1 mask, none matches main thread, ns/SET", "floor main thread, ns/SET", 1.03, false},
@@ -75,24 +75,6 @@ var rows = withOwnCodec([]row{
 	{"idle", "idle CPU over bare", "idle, module CPU, ms/s", "idle, bare CPU, ms/s", 0, false},
 	{"idle", "idle CPU more than bare, ms/s", "idle, module more CPU, ms/s", "", 0, false},
 	{"idle", "threads added", "idle, module more threads", "", 8, false},
-})
-
-// withOwnCodec adds, below each row whose figure was taken with both codecs,
-// that of the module's own.
-func withOwnCodec(rows []row) (out []row) {
-	for _, r := range rows {
-		out = append(out, r)
-		group, figure, ok := strings.Cut(r.of, ", module")
-		if !ok || !slices.Contains([]string{"overload", "delivery", "moderate", "latency"}, r.group) || strings.Contains(r.what, "main thread") {
-			continue
-		}
-		r.what, r.of = r.what+", own codec", group+", own codec, module"+figure
-		if r.group == "latency" { // publishes by turns of its own
-			r.over = strings.Replace(r.over, "latency", "latency, own codec", 1)
-		}
-		out = append(out, r)
-	}
-	return out
 }
 
 // values are the row's, a round each.

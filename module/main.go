@@ -158,7 +158,6 @@ func (m *module) publisherConfig(s *settings) amqp.Config {
 		secure = s.tlsConfig
 	}
 	return amqp.Config{
-		Codec:             codecs[s.texts["codec"]],
 		Hosts:             s.brokers(),
 		Username:          s.texts["username"],
 		Password:          s.password,
@@ -167,6 +166,7 @@ func (m *module) publisherConfig(s *settings) amqp.Config {
 		Identity:          s.identity(),
 		Vhost:             s.texts["vhost"],
 		Heartbeat:         time.Duration(s.numbers["heartbeat"]) * time.Second,
+		AppID:             "key_evt_amqp",
 		Exchange:          s.texts["exchange_name"],
 		DeliveryMode:      uint8(s.numbers["delivery_mode"]),
 		Mandatory:         s.numbers["mandatory"] != 0,

@@ -63,7 +63,6 @@ var meanings = map[string]string{
 		"keeps of a write, it then keeps of its event.",
 	"shutdown_timeout": "Milliseconds that SHUTDOWN may wait for confirms; what is left goes into a spool file in the server's dir, taken in at the next load.",
 	"mandatory":        "`yes`: a message that no queue takes counts as undelivered, and is sent again. `no`: the broker discards it.",
-	"codec":            "What speaks AMQP: `amqp091-go`, the library, or `own`, the module's, which needs a fraction of its CPU: [performance.md](performance.md#the-codec-of-our-own).",
 	"format":           "`plain`, `json` or `cloudevents`: [reference.md](reference.md#formats-of-messages).",
 	"tls":              "`yes`: amqps. The port stays the one that is set; RabbitMQ usually has 5671 for it.",
 	"tls_ca_cert_file": "PEM file of the certificate authorities to trust, read at each connection. Empty: the system's.",

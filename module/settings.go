@@ -62,7 +62,6 @@ var table = []setting{
 	{name: "vhost", text: "/", longest: maxShortText},
 	{name: "password_file", longest: maxPath, check: readableFile},
 	{name: "format", text: "plain", longest: maxWord, check: formatName},
-	{name: "codec", text: amqp.Library.String(), longest: maxWord, check: codecName},
 	{name: "tls", kind: c.Bool, number: 0, max: 1},
 	{name: "tls_ca_cert_file", longest: maxPath, check: certificatesFile},
 	{name: "tls_cert_file", longest: maxPath, check: certificatesFile},
@@ -256,16 +255,6 @@ func (s *settings) compiled() ([]byte, int, error) {
 }
 
 // ---- checks of texts
-
-// codecs speak AMQP; docs/internals.md compares them.
-var codecs = map[string]amqp.Codec{amqp.Library.String(): amqp.Library, amqp.Own.String(): amqp.Own}
-
-func codecName(_ *settings, text string) error {
-	if _, ok := codecs[text]; !ok {
-		return fmt.Errorf("%q is not %s or %s", text, amqp.Library, amqp.Own)
-	}
-	return nil
-}
 
 func readableFile(_ *settings, path string) error {
 	if path == "" {

@@ -151,8 +151,8 @@ func (s *source) Settle(n int) {
 	}
 }
 
-// GiveBack implements [amqp.Source].
-func (s *source) GiveBack() {
+// Rewind implements [amqp.Source].
+func (s *source) Rewind() {
 	s.next, s.left, s.view = nil, 0, 0
 	s.first, s.count = 0, 0
 	// First, lest what comes back is lent again at once: what cannot be

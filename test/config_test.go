@@ -51,7 +51,7 @@ var unlike = []string{
 	"events", "g$xKE", "hostname", "rabbit1,rabbit2:5673,[::1]", "port", "5999", "username", "us er", "password", "p\"a'ss\\ \xff\x01",
 	"heartbeat", "0", "exchange_name", "", "routing_key", "a b.{db}\n{key}", "delivery_mode", "1",
 	"fallback_storage_size", "-9223372036854775808", "key_mask", `^a.*$ "two words" "\"" "'" "\\" "\x00\xff\n" "" "ü"`,
-	"codec", "own", "vhost", "", "connect_timeout", "4321", "reconnect_delay_max", "54321", "max_inflight", "77",
+	"vhost", "", "connect_timeout", "4321", "reconnect_delay_max", "54321", "max_inflight", "77",
 	"buffer_limit", "70000", "outbox", "yes", "shutdown_timeout", "0", "mandatory", "no",
 }
 

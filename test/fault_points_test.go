@@ -101,7 +101,7 @@ var steps = []struct {
 	{"settle-popped", 500, false},
 	{"pop-replicated", 30, false},
 	{"settled", 500, false},
-	{"given-back", 3, true},
+	{"rewound", 3, true},
 	{"reclaimed", 3, true},
 	{"connected", 3, true},
 	{"list-lent", 6, true},

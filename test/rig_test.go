@@ -102,9 +102,6 @@ func prepare(t *testing.T, o options) *rig {
 	t.Helper()
 	r := &rig{t: t, name: or(o.key, name(t)), port: or(o.port, broker.Port)}
 	config := o.config
-	if codec := os.Getenv("KEA_CODEC"); codec != "" && !o.noLoad {
-		config = append([]string{"key_evt_amqp.codec " + codec}, config...)
-	}
 	if !o.noLoad {
 		config = append(config, "loadmodule "+r.loadLine(o))
 	}

@@ -284,12 +284,6 @@ func TestSoak(t *testing.T) {
 		{"a script makes 20,000 events", func() {
 			must(t, master.Do(ctx, "EVAL", "for i = 1, 20000 do redis.call('SET', KEYS[1] .. i, 'v', 'PX', 20000) end return 1", 1, "script").Err())
 		}},
-		{"the codec changes", func() {
-			for _, r := range []*rig{one, two} {
-				codec := []string{"own", "amqp091-go"}[random.IntN(2)]
-				must(t, r.Do(ctx, "CONFIG", "SET", "key_evt_amqp.codec", codec).Err())
-			}
-		}},
 		{"the module is loaded anew", func() {
 			eventually(t, func() error { return master.Do(ctx, "MODULE", "UNLOAD", "key_evt_amqp").Err() })
 			args := append([]any{"MODULE", "LOADEX", module(t), "CONFIG", "key_evt_amqp.outbox", "yes",
