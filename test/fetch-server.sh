@@ -8,11 +8,19 @@
 #   redis7     Redis 7.0         Debian 12
 #   valkey80   Valkey 8.0        Debian 12, backports
 #   redis8     Redis 8.0         Debian 13
+#   redis86    Redis 8.6         Debian experimental
 #   valkey81   Valkey 8.1        Debian 13
+#   valkey91   Valkey 9.1        Debian unstable
 #   rabbitmq3  RabbitMQ 3.10     Debian 12
 #   rabbitmq4  RabbitMQ 4.0      Debian 13
-#   redis7-source, redis8-source, valkey81-source
+#   rabbitmq43 RabbitMQ 4.3      Debian unstable
+#   redis7-source, redis8-source, redis86-source, valkey81-source,
+#   valkey91-source
 #              the source package, with Debian's patches; prints its folder
+#
+# The releases to come move on: the newest point release is taken, and when the
+# release has another minor version, that is an error. The source may be the
+# authors' tarball alone, when the mirror lacks the rest of the package.
 #
 # FOLDER/NAME (with -ARCHITECTURE when given, arm64 say: its programs are run by
 # qemu) /bin then holds the server and the tools beside it (redis-cli,
@@ -31,19 +39,27 @@ mkdir -p "$2"
 folder=$(cd "$2" && pwd)
 here=$folder/$name${arch:+-$arch}
 
-release= package= program=
-case $name in
-redis7) release=bookworm package=redis-server program=redis-server ;;
-redis8) release=trixie package=redis-server program=redis-server ;;
-valkey80) release=bookworm-backports package=valkey-server program=valkey-server ;;
-valkey81) release=trixie package=valkey-server program=valkey-server ;;
-rabbitmq3) release=bookworm package=rabbitmq-server program=rabbitmq-server ;;
-rabbitmq4) release=trixie package=rabbitmq-server program=rabbitmq-server ;;
-redis7-source) release=bookworm package=redis ;;
-redis8-source) release=trixie package=redis ;;
-valkey81-source) release=trixie package=valkey ;;
+release= series= program=
+case ${name%-source} in
+redis7) release=bookworm series=7.0 ;;
+redis8) release=trixie series=8.0 ;;
+redis86) release=experimental series=8.6 ;;
+valkey80) release=bookworm-backports series=8.0 ;;
+valkey81) release=trixie series=8.1 ;;
+valkey91) release=unstable series=9.1 ;;
+rabbitmq3) release=bookworm series=3.10 ;;
+rabbitmq4) release=trixie series=4.0 ;;
+rabbitmq43) release=unstable series=4.3 ;;
 *) usage ;;
 esac
+case $name in
+redis*-source) package=redis ;;
+valkey*-source) package=valkey ;;
+redis*) package=redis-server ;;
+valkey*) package=valkey-server ;;
+rabbitmq*) package=rabbitmq-server ;;
+esac
+[ "${name%-source}" != "$name" ] || program=$package
 
 # Callers may come at once.
 if command -v flock >/dev/null && [ -z "${KEA_FETCH_LOCKED:-}" ]; then
@@ -73,7 +89,12 @@ mirror=${KEA_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(ORIGIN) $(CODENAM
 # An apt of our own: its lists, its cache, and an empty status, so that it
 # finds every library down to the C library missing and fetches it.
 apt=$folder/apt-$release${arch:+-$arch}
-base=${release%-backports}
+# experimental's other packages are not wanted, only the server.
+base=$release target=$release
+case $release in
+*-backports) base=${release%-backports} ;;
+experimental) base=unstable target=unstable ;;
+esac
 mkdir -p "$apt/lists/partial" "$apt/archives/partial"
 : >"$apt/status"
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -83,7 +104,13 @@ for r in $base $([ "$base" = "$release" ] || echo "$release"); do
 	for kind in deb deb-src; do
 		echo "$kind $by$mirror $r main"
 	done
-done >"$apt/sources.list"
+done >"$apt/sources.new"
+if cmp -s "$apt/sources.new" "$apt/sources.list"; then
+	rm "$apt/sources.new"
+else # lists of other sources, from an earlier version of this script, say
+	rm -f "$apt"/lists/*InRelease
+	mv "$apt/sources.new" "$apt/sources.list"
+fi
 # Neither the release's own preferences nor hooks of this machine's apt.
 cat >"$apt/apt.conf" <<CONF
 Dir::State "$apt";
@@ -93,7 +120,7 @@ Dir::Cache "$apt";
 Dir::Cache::archives "$apt/archives";
 Dir::Etc::sourcelist "$apt/sources.list";
 Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferences "$apt/preferences";
 Dir::Etc::preferencesparts "/dev/null";
 Acquire::Languages "none";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
@@ -107,6 +134,9 @@ CONF
 private_apt() {
 	APT_CONFIG=$apt/apt.conf apt-get -qq "$@"
 }
+ask() {
+	APT_CONFIG=$apt/apt.conf apt-cache "$@"
+}
 if [ -z "$(find "$apt/lists" -maxdepth 1 -name '*InRelease' -mmin -1440)" ]; then
 	say "lists of $release"
 	private_apt update >&2
@@ -115,21 +145,51 @@ fi
 rm -rf "$here"
 mkdir -p "$here"
 
+# What the release has of the series; a version may begin with an epoch.
+: >"$apt/preferences"
+if [ -n "$program" ]; then
+	offered=$(ask madison "$package" | sed -n 's/^[^|]*| *\([^ |]*\) *|.* Packages$/\1/p')
+else
+	offered=$(ask showsrc --only-source "$package" | sed -n 's/^Version: //p')
+fi
+version=$(echo "$offered" | grep "^\([0-9]*:\)\?$series[.~+-]" | sort -V | tail -n 1)
+[ -n "$version" ] || { say "$release has no $package $series, but" $offered; exit 1; }
+
 if [ -z "$program" ]; then
 	command -v dpkg-source >/dev/null || { say "dpkg-source is missing (package dpkg-dev)"; exit 1; }
-	say "source of $package"
-	(cd "$here" && private_apt source "$package" >&2)
+	say "source of $package $version"
+	if ! (cd "$here" && private_apt source --only-source "$package=$version" >&2); then
+		say "the mirror has not all of it: the authors' tarball alone"
+		# The package's stanza says where it is, and its sum.
+		# shellcheck disable=SC2046 # three words
+		set -- $(ask showsrc --only-source "$package" | awk -v version="$version" '
+			/^Package:/ { sum = ""; right = 0 }
+			/^[A-Z]/ { part = $1 }
+			$0 == "Version: " version { right = 1 }
+			part == "Checksums-Sha256:" && $3 ~ /[.]orig[.]tar[.][a-z0-9]*$/ { sum = $1; file = $3 }
+			/^Directory:/ { folder = $2 }
+			/^$/ && right && sum != "" { print folder, file, sum; exit }')
+		[ $# = 3 ] || { say "$release does not say where the tarball of $package $version is"; exit 1; }
+		APT_CONFIG=$apt/apt.conf /usr/lib/apt/apt-helper -qq download-file "${mirror%/}/$1/$2" "$here/$2" "SHA256:$3" >&2
+		tar -xf "$here/$2" -C "$here"
+	fi
 	ln -s "$(cd "$here" && find . -mindepth 1 -maxdepth 1 -type d -name "$package-*" -printf '%f')" "$here/src"
 	echo "$here" >"$here/done"
 	answer
 fi
 
-say "$package of $release"
-private_apt --download-only --yes -t "$release" install "$package" >&2
+say "$package $version of $release"
+# Its tools are of the same version, and apt would prefer another release's.
+cat >"$apt/preferences" <<PIN
+Package: $package ${package%-server}-tools
+Pin: version $version
+Pin-Priority: 1001
+PIN
+private_apt --download-only --yes -t "$target" install "$package" >&2
 root=$here/root
 mkdir -p "$root" "$here/bin"
 # The cache serves several servers: ask which packages are this one's.
-private_apt --simulate --yes -t "$release" install "$package" |
+private_apt --simulate --yes -t "$target" install "$package" |
 	sed -n 's/^Inst \([^ ]*\) (\([^ ]*\) .*\[\([a-z0-9]*\)\]).*/\1 \2 \3/p' |
 	while read -r p version for; do
 		# apt writes an epoch's colon as %3a.
