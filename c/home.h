@@ -40,9 +40,8 @@ struct kea_home_name {
 
 struct kea_home {
 	bool cluster;
-	bool dry_run; /* the server can check a command without running it */
-	bool asked;   /* whether the list in use may be written was asked
-			 lately: less than a second ago */
+	bool asked; /* lately, less than a second ago: whether the list in use
+		       may be written, or, when there is none, for a slot */
 	RedisModuleString *key; /* the list in use; NULL: none */
 	struct kea_home_name name;
 	struct kea_home_name *others; /* seen, and not in use */
@@ -59,7 +58,7 @@ void kea_home_free(struct kea_home *h);
  * the module was loaded. False: there is nothing more to look at. */
 bool kea_home_scan(struct kea_home *h, RedisModuleCtx *ctx);
 
-/* kea_home_is tells whether a key of database 0 is a fallback list, this
+/* kea_home_is reports whether a key of database 0 is a fallback list, this
  * node's or another's. Runs for every event. */
 bool kea_home_is(const struct kea_home *h, const char *name, size_t len);
 
@@ -72,30 +71,9 @@ void kea_home_use(struct kea_home *h, const struct kea_home_name *name);
 /* kea_home_leave: none is in use. */
 void kea_home_leave(struct kea_home *h);
 
-/* kea_home_choose makes a name in a slot that this node owns, and is not
- * giving away, the one in use. False: it has no such slot. */
+/* kea_home_choose begins a list: a name in a slot that this node owns, and is
+ * not giving away, is the one in use. False: it has no such slot. Reads CLUSTER
+ * NODES, so it is not for every turn. */
 bool kea_home_choose(struct kea_home *h, RedisModuleCtx *ctx);
-
-enum kea_slot {
-	KEA_SLOT_OURS,
-	KEA_SLOT_AWAY, /* another node's, or leaving, and the key with it */
-	KEA_SLOT_WAIT, /* the cluster is down: ask again */
-};
-
-/* kea_home_ask asks the server whether a list's key may be written here. */
-enum kea_slot kea_home_ask(const struct kea_home *h, RedisModuleCtx *ctx,
-			   RedisModuleString *key);
-
-/*
- * kea_home_owns tells whether this node owns a key's slot; always true where
- * the server cannot be asked without a trace. From 7.2 on a node that loses a
- * slot deletes its keys and tells modules of each, though nobody deleted
- * anything.
- */
-bool kea_home_owns(const struct kea_home *h, RedisModuleCtx *ctx,
-		   RedisModuleString *key);
-
-/* Redis's hash slot of a key (CRC-16/XMODEM of its hash tag, if it has one). */
-unsigned kea_slot_of(const char *key, size_t len);
 
 #endif /* KEA_HOME_H */

@@ -8,6 +8,7 @@
  * into the queue. A slow broker must never become a slow Redis.
  */
 #include "fault.h"
+#include "slots.h"
 #include "state.h"
 
 #include <string.h>
@@ -109,10 +110,7 @@ static void capture(RedisModuleCtx *ctx, int type, const char *event,
 		kea.filtered++;
 		return;
 	}
-	/* Not deleted: gone with its slot. */
-	if (kea.list_classes && type == REDISMODULE_NOTIFY_GENERIC &&
-	    strcmp(event, "del") == 0 &&
-	    !kea_home_owns(&kea.flow.home, ctx, key))
+	if (!kea_slot_event_counts(ctx, type, event, key))
 		return;
 	append(event, bytes, len, RedisModule_GetSelectedDb(ctx));
 	kea.captured++;

@@ -13,6 +13,7 @@
  *  4. Go never touches the dataset: it wakes the main thread, which does.
  */
 #include "_cgo_export.h"
+#include "slots.h"
 #include "state.h"
 
 #include <stdlib.h>
@@ -159,6 +160,7 @@ static void release_all(void)
 				"key_evt_amqp: %llu bytes of the event queue "
 				"are leaked",
 				(unsigned long long)kea_queue_allocated());
+	kea_slots_free();
 	kea_drop_deferred();
 	kea_config_free();
 	RedisModule_Free(kea.masks_memory);
@@ -202,6 +204,8 @@ static int prepare(RedisModuleCtx *ctx)
 	memset(&kea, 0, sizeof(kea));
 	kea_queue_allocator(map_pages, unmap_pages);
 	kea.ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
+	kea_slots_init(ctx, RedisModule_GetContextFlags(ctx) &
+				    REDISMODULE_CTX_FLAGS_CLUSTER);
 	kea_flow_init(&kea.flow, &kea.lent, ctx, kea.ctx);
 	kea.list_classes = kea.flow.home.cluster ? KEA_HOME_CLASSES : 0;
 	kea.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -283,6 +287,7 @@ static int load(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 			return REDISMODULE_ERR;
 		}
 	}
+	kea_slots_subscribe(ctx, kea_on_slots_moved);
 	/*
 	 * Last, and nothing may fail after it: on 7.0 a load that fails leaves
 	 * keyspace subscriptions behind, and the server crashes at the next

@@ -2,9 +2,9 @@
  * which a turn comes to them. */
 #include "policy.h"
 
+#include "cluster.h"
 #include "fault.h"
 #include "list.h"
-#include "moves.h"
 
 /* One turn stores at most this many events more than one turn would capture
  * anyway, and reads at most so many chunks of the list, lest a long backlog
@@ -117,8 +117,9 @@ static bool open_list(struct turn *t)
 	if (t->access < ACCESS_READ || !list_needed(f))
 		return false;
 	/* A missing key must not be opened for reading: it counts as a miss. */
-	if (write ? !kea_moves_ready(f, t->ctx, t->store_due) :
-		    !f->home.key || kea_mirror_length(&f->mirror) == 0)
+	if (!write && kea_mirror_length(&f->mirror) == 0)
+		return false;
+	if (!kea_cluster_ready(f, t->ctx, write, t->store_due))
 		return false;
 	kea_list_open(&t->list, t->ctx, f->home.key, write);
 	return true;

@@ -7,6 +7,7 @@ KEA_API_OPTIONAL(KEA_API_DEFINE)
 #undef KEA_API_DEFINE
 
 int (*kea_api_valkey_options)(void);
+bool kea_api_is_valkey;
 
 /* The first word of every context is the server's look-up function: 0 when the
  * name is known, else non-zero and the target stays as it was. */
@@ -16,6 +17,7 @@ const char *kea_api_bind(RedisModuleCtx *ctx)
 {
 	kea_get_api get = *(kea_get_api *)(void *)ctx;
 	const char *missing = NULL;
+	void *valkey;
 
 #define KEA_API_BIND(ret, name, params)                                        \
 	RedisModule_##name = NULL;                                             \
@@ -29,6 +31,7 @@ const char *kea_api_bind(RedisModuleCtx *ctx)
 	get("RedisModule_" #name, (void *)&RedisModule_##name);
 	KEA_API_OPTIONAL(KEA_API_BIND)
 #undef KEA_API_BIND
+	kea_api_is_valkey = get("ValkeyModule_Alloc", (void *)&valkey) == 0;
 	kea_api_valkey_options = NULL;
 	get("ValkeyModule_GetModuleOptionsAll", (void *)&kea_api_valkey_options);
 	return missing;

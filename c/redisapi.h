@@ -12,6 +12,7 @@
 #ifndef KEA_REDISAPI_H
 #define KEA_REDISAPI_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,6 +50,8 @@ typedef struct RedisModuleScanCursor RedisModuleScanCursor;
 #define REDISMODULE_CTX_FLAGS_REPLICA_IS_STALE (1 << 14)
 #define REDISMODULE_CTX_FLAGS_DENY_BLOCKING (1 << 21)
 #define REDISMODULE_CTX_FLAGS_ASYNC_LOADING (1 << 23)
+/* Valkey's alone; the bit has another meaning on Redis. */
+#define VALKEYMODULE_CTX_FLAGS_SLOT_IMPORT_CLIENT (1 << 25)
 
 #define REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED (1 << 1)
 #define REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD (1 << 2)
@@ -270,13 +273,18 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 	X(int, SetCommandACLCategories, (RedisModuleCommand *, const char *))  \
 	X(int, AddPostNotificationJob,                                         \
 	  (RedisModuleCtx *, void (*)(RedisModuleCtx *, void *), void *,       \
-	   void (*)(void *)))
+	   void (*)(void *)))                                                  \
+	X(int, ClusterCanAccessKeysInSlot, (int))                              \
+	X(int, GetDbIdFromModuleKey, (RedisModuleKey *))
 
 #define KEA_API_DECLARE(ret, name, params)                                     \
 	extern ret(*RedisModule_##name) params;
 KEA_API_REQUIRED(KEA_API_DECLARE)
 KEA_API_OPTIONAL(KEA_API_DECLARE)
 #undef KEA_API_DECLARE
+
+/* Whether this server is a Valkey; what it is of, its functions tell. */
+extern bool kea_api_is_valkey;
 
 /* The module options that this server knows, on Valkey alone; else NULL. */
 extern int (*kea_api_valkey_options)(void);

@@ -72,6 +72,7 @@ int kea_on_key_event(RedisModuleCtx *ctx, int type, const char *event,
 /* turn.c */
 void kea_on_loop(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
 		 void *data);
+void kea_on_slots_moved(void);
 void kea_look_whose(RedisModuleCtx *ctx); /* sets ours */
 void kea_wake_main(void);
 void kea_wake_publisher(void);

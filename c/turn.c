@@ -8,6 +8,7 @@
  */
 #include "_cgo_export.h"
 #include "fault.h"
+#include "slots.h"
 #include "state.h"
 
 #include <errno.h>
@@ -58,6 +59,7 @@ static void before_sleep(RedisModuleCtx *ctx)
 		KEA_FAULT("publisher-woken");
 	}
 	kea_put_aside(ctx);
+	kea_slots_end_turn();
 	/* A backlog is worked off in slices, a slice a turn: ask for the next
 	 * one when the list has to take what memory holds. */
 	if (kea.flow.left.stores)
@@ -68,6 +70,13 @@ static void before_sleep(RedisModuleCtx *ctx)
 		kea_drop_spool();
 	kea.past_turn = true;
 	kea.nudged = false;
+}
+
+void kea_on_slots_moved(void)
+{
+	/* Whether the list in use, or one that was seen, is ours now. */
+	kea.flow.home.asked = false;
+	kea.flow.mirror.check = true;
 }
 
 /* A replica's events are its master's; what is loaded has happened before. */
