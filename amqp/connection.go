@@ -282,6 +282,8 @@ func (c *amqpConnection) hurry(t time.Time) { _ = c.conn.SetWriteDeadline(t) }
 const closeTimeout = 200 * time.Millisecond
 
 func (c *amqpConnection) close() {
+	// Whatever hangs, closing the socket ends it.
+	defer time.AfterFunc(2*closeTimeout, func() { c.socket.Close() }).Stop()
 	c.gather(0)
 	c.hurry(time.Now().Add(closeTimeout))
 	// Confirms that come before the answer are that many fewer duplicates.

@@ -26,6 +26,7 @@
 //
 //	publisher   the goroutine: when to connect, and what follows a failure
 //	session     one connection's life: send, take in, wait
+//	flight      what was taken and is not settled: pure
 //	pace        when to linger
 //	connection  what a session needs of a connection; dial
 //	encode      a message as bytes, made of frame's

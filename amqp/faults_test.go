@@ -438,3 +438,55 @@ func TestChaos(t *testing.T) {
 	_, k := obs.get()
 	t.Logf("%d connections, %d duplicates of %d", k.Connects, c.Duplicates(), n)
 }
+
+// Messages wait, the exchange is missing; it is declared, the publisher connects,
+// and the queue is bound some milliseconds later: what came back must not arrive
+// behind what was taken.
+func TestOrderWhenAQueueIsBoundWhileASessionBegins(t *testing.T) {
+	conn, err := broker.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const n = 2500
+	returned := uint64(0)
+	for try := range 40 {
+		name := fmt.Sprint(t.Name(), " ", try)
+		src, obs := newMemory(t), &states{}
+		cfg := config(broker.Port)
+		cfg.Exchange, cfg.MaxInflight = name, 2048
+		p := amqp.New(src, obs, cfg)
+		p.Start()
+		src.add(n)
+		eventually(t, "no exchange", func() bool { s, _ := obs.get(); return s.State == amqp.Backoff })
+		_, err := ch.QueueDeclare(name, false, false, false, false, nil)
+		must(err)
+		must(ch.ExchangeDeclare(name, "direct", false, false, false, false, nil))
+		p.Connect(func(error) {})
+		time.Sleep(time.Duration(try) * time.Millisecond / 2) // the moment is what is tried
+		must(ch.QueueBind(name, t.Name(), name, false, nil))
+		c := broker.Consume(name)
+		arrive(t, c, n)
+		eventually(t, "all settled", func() bool { return src.left() == 0 })
+		p.Stop()
+		c.Close()
+		_, k := obs.get()
+		returned += k.Returned
+		must(ch.ExchangeDelete(name, false, false))
+		must(broker.Delete(name))
+	}
+	if returned == 0 {
+		t.Error("nothing came back: the test tries nothing")
+	}
+	t.Logf("%d messages came back", returned)
+}

@@ -42,28 +42,31 @@ type Publisher struct {
 	now      Change
 	counters Counters
 	shown    Counters
+	flight   flight
 	head     Message // taken from the source before there was a session
 	hasHead  bool
 	wanted   bool // a connection is wanted, and stays so
 	delay    time.Duration
-	oneByOne int    // messages still to be sent alone, to find one that is too large
-	poison   string // id of the one that was found
+
+	dial func(context.Context, *Config, Host) (connection, error)
 }
 
 // New makes a publisher; nothing happens before Start.
 func New(src Source, obs Observer, cfg Config) *Publisher {
-	return &Publisher{
+	p := &Publisher{
 		src: src, obs: obs, cfg: &cfg, enabled: true, delay: minDelay,
 		stop: make(chan struct{}), done: make(chan struct{}), kick: make(chan struct{}, 1),
-		now: Change{State: -1},
+		now: Change{State: -1}, dial: dial,
 	}
+	p.flight.count = &p.counters
+	return p
 }
 
 // Start begins publishing in the background.
 func (p *Publisher) Start() { go p.run() }
 
-// Stop ends the goroutine and its connection, within a second whatever the
-// broker does. The source has been rewound when it returns.
+// Stop ends the goroutine and its connection, within three seconds whatever the
+// broker, or a goroutine of the library's, does. The source has been rewound when it returns.
 func (p *Publisher) Stop() {
 	close(p.stop)
 	p.change(func() { p.hurryLocked(time.Now().Add(stopTimeout)) })
@@ -104,8 +107,9 @@ func (p *Publisher) Configure(cfg Config) {
 }
 
 // Connect connects now, whether or not there is something to send, and ends a
-// Disconnect. done is called once: with nil when connected, or with the first
-// round's error; the publisher goes on trying. Does not block.
+// Disconnect and a back-off. done is called once: with nil when the broker has
+// confirmed a message, or there is none to send, else with the first reason why
+// not; the publisher goes on trying. Does not block.
 func (p *Publisher) Connect(done func(error)) {
 	p.change(func() {
 		if !p.enabled {
@@ -159,6 +163,13 @@ func (p *Publisher) answer(err error) {
 	}
 }
 
+// isWaitedFor reports whether somebody waits in Connect.
+func (p *Publisher) isWaitedFor() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.waiters) > 0
+}
+
 // closed tells all who wait in Disconnect.
 func (p *Publisher) closed() {
 	p.mu.Lock()
@@ -189,7 +200,7 @@ func (p *Publisher) show() {
 // rewind forgets all that was taken from the source.
 func (p *Publisher) rewind() {
 	p.hasHead = false
-	p.counters.Inflight = 0
+	p.flight.rewind()
 	p.src.Rewind()
 	fault.Point("rewound")
 }
@@ -261,19 +272,17 @@ func (p *Publisher) round() {
 	}
 	p.counters.Connects++
 	p.enter(Change{State: Connected, Host: s.host.Name, Port: s.host.Port})
-	p.answer(nil)
+	p.flight.begin(s.cfg.window())
 	p.setLive(s)
 	fault.Point("connected")
 	err = s.serve()
 	p.setLive(nil)
-	s.conn.close()
-	s.lastAnswers()
-	p.rewind()
+	s.end(err)
 	p.show()
 	if err == nil || s.unwanted() {
 		return // renewed, disabled or stopped
 	}
-	p.judge(err, s)
+	p.answer(err)
 	p.backoff(Change{State: Backoff, Host: s.host.Name, Port: s.host.Port, Err: err})
 }
 
@@ -281,19 +290,6 @@ func (p *Publisher) setLive(s *session) {
 	p.mu.Lock()
 	p.live = s
 	p.mu.Unlock()
-}
-
-// judge looks for a message that the broker can't take: first all in flight are
-// suspects and sent one by one, then one that was alone is the culprit.
-func (p *Publisher) judge(err error, s *session) {
-	if !tooLarge(err) {
-		return
-	}
-	if s.limited() == 1 && s.alone != "" {
-		p.poison = s.alone
-	}
-	p.oneByOne = max(s.unresolved, 1)
-	p.delay = minDelay
 }
 
 // peek takes a message before there is a session.
@@ -364,9 +360,9 @@ func (p *Publisher) connect() (*session, error) {
 	var failures []error
 	for _, host := range cfg.Hosts {
 		p.enter(Change{State: Connecting, Host: host.Name, Port: host.Port})
-		l, err := dial(ctx, cfg, host)
+		c, err := p.open(ctx, cfg, host)
 		if err == nil {
-			return &session{p: p, conn: l, host: host, cfg: cfg, limit: cfg.window()}, nil
+			return &session{p: p, conn: c, host: host, cfg: cfg}, nil
 		}
 		if ctx.Err() != nil {
 			return nil, nil
@@ -380,4 +376,59 @@ func (p *Publisher) connect() (*session, error) {
 	}
 	p.answer(err)
 	return nil, err
+}
+
+// maxHang bounds what is waited for beyond its own time-out: the library may
+// hang, whatever should end it.
+const maxHang = time.Second
+
+// open dials. What hangs is left behind, and closed should it ever come.
+func (p *Publisher) open(ctx context.Context, cfg *Config, host Host) (connection, error) {
+	var c connection
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				err = fmt.Errorf("internal error: %v", v)
+			}
+		}()
+		c, err = p.dial(ctx, cfg, host)
+	}()
+	timer := time.NewTimer(cfg.ConnectTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return c, err
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	timer.Reset(maxHang)
+	select {
+	case <-done:
+		return c, err
+	case <-timer.C:
+	}
+	go func() {
+		<-done
+		if err == nil {
+			c.close()
+		}
+	}()
+	return nil, fmt.Errorf("no answer from %s within %v", host.Name, cfg.ConnectTimeout)
+}
+
+// bounded runs f, and waits no longer than d for it.
+func bounded(d time.Duration, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }()
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(d):
+	}
 }

@@ -13,7 +13,7 @@ func TestGuaranteesNameTheirTests(t *testing.T) {
 	page, err := os.ReadFile("../docs/guarantees.md")
 	must(t, err)
 	var files []string
-	for _, pattern := range []string{"*_test.go", "../fallback/model/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "../fallback/model/*_test.go", "../amqp/*_test.go"} {
 		found, err := filepath.Glob(pattern)
 		must(t, err)
 		files = append(files, found...)
