@@ -82,7 +82,7 @@ static void after_turn(RedisModuleCtx *ctx, uint32_t type)
 	    !RedisModule_AddPostNotificationJob) {
 		if (kea_policy_turn(&kea.flow, ctx, KEA_TURN_NORMAL))
 			kea_wake_publisher();
-		kea_put_aside(ctx);
+		kea_spool_turn(ctx);
 	}
 	/* The loop may sleep for up to 1/hz seconds: a one-shot that does
 	 * nothing makes it turn once more at once. */

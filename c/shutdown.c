@@ -78,12 +78,12 @@ static bool write_spool(bool older)
 	return kea_spool_commit(&spool, kea.spool_path);
 }
 
-void kea_put_aside(RedisModuleCtx *ctx)
+void kea_spool_turn(RedisModuleCtx *ctx)
 {
-	uint64_t writes = kea.captured - kea.missed, before = kea.put_aside;
+	uint64_t writes = kea.captured - kea.missed, before = kea.spool_looked;
 	unsigned long long n;
 
-	kea.put_aside = writes; /* or tried to: once is enough */
+	kea.spool_looked = writes; /* or tried to: once is enough */
 	if (!kea.flow.left.barred || before == writes)
 		return;
 	n = kea_flow_undelivered(&kea.flow);
@@ -101,7 +101,7 @@ void kea_put_aside(RedisModuleCtx *ctx)
 	}
 }
 
-bool kea_put_away(RedisModuleCtx *ctx)
+bool kea_spool_rest(RedisModuleCtx *ctx)
 {
 	unsigned long long n;
 
@@ -123,7 +123,7 @@ bool kea_put_away(RedisModuleCtx *ctx)
 
 void kea_on_shutdown(RedisModuleCtx *ctx)
 {
-	if (!kea_put_away(ctx))
+	if (!kea_spool_rest(ctx))
 		RedisModule_Log(ctx, "warning",
 				"%llu events lost: can't write %s: %s",
 				(unsigned long long)kea_flow_undelivered(

@@ -38,7 +38,7 @@ struct kea_module {
 	bool spooled;        /* a spool file is there; all in it is here, too */
 	uint64_t spool_stored; /* events stored until then */
 	uint64_t spool_seq;    /* the last event captured until then */
-	uint64_t put_aside;  /* events of writes that it has looked at */
+	uint64_t spool_looked; /* events of writes that it has looked at */
 	uint32_t shutdown_timeout_ms;
 	char spool_path[64]; /* in the server's dir, which it runs in */
 
@@ -81,12 +81,12 @@ void kea_wake_publisher(void);
 void kea_on_shutdown(RedisModuleCtx *ctx);
 /* Waits for confirms, a bounded time, and spools what is left; the dataset is
  * not touched. False: the file can't be made, and nothing has changed. */
-bool kea_put_away(RedisModuleCtx *ctx);
+bool kea_spool_rest(RedisModuleCtx *ctx);
 /* At each turn's end. With outbox, where the server forbids writes (CLIENT
  * PAUSE, FAILOVER) or this master has become a replica: spools what the turn's
  * writes left undelivered, before they are answered. Reads go on in a pause,
  * and may make events, but need no such care. */
-void kea_put_aside(RedisModuleCtx *ctx);
+void kea_spool_turn(RedisModuleCtx *ctx);
 void kea_take_in_spool(RedisModuleCtx *ctx);
 void kea_drop_spool(void);
 

@@ -58,7 +58,7 @@ static void before_sleep(RedisModuleCtx *ctx)
 		kea_wake_publisher();
 		KEA_FAULT("publisher-woken");
 	}
-	kea_put_aside(ctx);
+	kea_spool_turn(ctx);
 	kea_slots_end_turn();
 	/* A backlog is worked off in slices, a slice a turn: ask for the next
 	 * one when the list has to take what memory holds. */

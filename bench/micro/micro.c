@@ -67,7 +67,7 @@ void kea_wake_publisher(void)
 	abort();
 }
 
-void kea_put_aside(RedisModuleCtx *ctx)
+void kea_spool_turn(RedisModuleCtx *ctx)
 {
 	(void)ctx;
 	abort();
