@@ -1,6 +1,3 @@
-// Package c is Go's whole view of Redis: the C shim that runs on the server's
-// main thread, and the few functions through which Go and the shim meet.
-// kea.h states what C promises, [Module] what Go does.
 package c
 
 // #cgo CFLAGS: -std=c11 -D_GNU_SOURCE -O2 -g -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter
@@ -14,12 +11,12 @@ import (
 	"unsafe"
 )
 
-// Params is what the main thread needs of the settings.
-type Params struct {
+// Settings are what the main thread needs of the settings.
+type Settings struct {
 	Classes               uint32 // classes of events, the server's own bits
-	ListLimit             int64  // most events in the fallback list; 0 unlimited, < 0 none are stored
+	ListLimit             int64  // events in the fallback list, at most; 0 unlimited, < 0 none are stored
 	BufferLimit           uint64 // bytes of events in memory before they go to the list
-	Window                uint32 // events lent to the publisher at the most
+	Window                uint32 // events lent to the publisher, at most
 	Outbox                bool   // every event is in the list before the client has its reply
 	ShutdownTimeoutMillis uint32 // how long SHUTDOWN may wait for confirms
 	Masks                 []byte // compiled masks; empty: nothing is forwarded
@@ -28,19 +25,19 @@ type Params struct {
 
 // Configure hands settings to the main thread's side. Main thread only. On
 // error nothing has changed.
-func Configure(p Params) error {
-	in := C.struct_kea_params{
-		classes:             C.uint32_t(p.Classes),
-		list_limit:          C.int64_t(p.ListLimit),
-		buffer_limit:        C.uint64_t(p.BufferLimit),
-		window:              C.uint32_t(p.Window),
-		outbox:              C.bool(p.Outbox),
-		shutdown_timeout_ms: C.uint32_t(p.ShutdownTimeoutMillis),
-		masks_len:           C.size_t(len(p.Masks)),
-		masks_count:         C.uint64_t(p.MasksCount),
+func Configure(s Settings) error {
+	in := C.struct_kea_settings{
+		classes:             C.uint32_t(s.Classes),
+		list_limit:          C.int64_t(s.ListLimit),
+		buffer_limit:        C.uint64_t(s.BufferLimit),
+		window:              C.uint32_t(s.Window),
+		outbox:              C.bool(s.Outbox),
+		shutdown_timeout_ms: C.uint32_t(s.ShutdownTimeoutMillis),
+		masks_len:           C.size_t(len(s.Masks)),
+		masks_count:         C.uint64_t(s.MasksCount),
 	}
-	if len(p.Masks) > 0 {
-		in.masks = C.CBytes(p.Masks)
+	if len(s.Masks) > 0 {
+		in.masks = C.CBytes(s.Masks)
 		defer C.free(unsafe.Pointer(in.masks))
 	}
 	if wrong := C.kea_configure(&in); wrong != nil {
@@ -88,16 +85,16 @@ func Sleep() bool { return bool(C.kea_sleep()) }
 // the caller closes it once the publisher has stopped. Main thread only.
 func EventFD() int { return int(C.kea_event_fd()) }
 
-// Away tells the main thread whether the link is down: events are stored then,
+// Away tells the main thread whether the session is down or blocked: events are stored then,
 // and none are lent. Any thread.
 func Away(away bool) { C.kea_away(C.bool(away)) }
 
-// InfoLink sets what INFO shows of the link. Any thread.
-func InfoLink(state int, host string, port int) {
+// InfoSession sets what INFO shows of the session. Any thread.
+func InfoSession(state int, host string, port int) {
 	host = oneLine(host, maxInfo)
 	p := C.CString(host)
 	defer C.free(unsafe.Pointer(p))
-	C.kea_info_link(C.int(state), p, C.size_t(len(host)), C.int(port))
+	C.kea_info_session(C.int(state), p, C.size_t(len(host)), C.int(port))
 }
 
 // InfoError sets last_error, of the text what fits one line. Any thread.
@@ -215,7 +212,7 @@ func registerConfigs(ctx unsafe.Pointer, table []Config) C.int {
 	return C.kea_register_configs(ctx, (*C.struct_kea_config)(mem), C.size_t(len(table)))
 }
 
-// States of the link, as [InfoLink] takes them.
+// States of the session, as [InfoSession] takes them.
 const (
 	Disabled   = C.KEA_DISABLED
 	Idle       = C.KEA_IDLE

@@ -4,7 +4,12 @@
  * effort: a message may be lost, come twice, or be somebody else's.
  */
 #include "_cgo_export.h"
-#include "state.h"
+#include "bus.h"
+
+#include "flow.h"
+#include "hook.h"
+#include "kea.h"
+#include "module.h"
 
 #include <string.h>
 
@@ -19,7 +24,7 @@ static void receive(RedisModuleCtx *unused, const char *sender, uint8_t type,
 	 * nothing of it is used. */
 	(void)unused;
 	(void)type;
-	if (kea.active)
+	if (kea_hook.loaded)
 		keaGoBusReceive((char *)sender, (char *)payload, len);
 }
 
@@ -27,7 +32,7 @@ void kea_bus_init(RedisModuleCtx *ctx)
 {
 	/* Never unregistered: the server's list breaks. A second load replaces
 	 * the first one's. */
-	if (kea.flow.home.cluster)
+	if (kea_flow.home.cluster)
 		RedisModule_RegisterClusterMessageReceiver(ctx, MESSAGE_TYPE,
 							   receive);
 }
@@ -38,18 +43,18 @@ bool kea_bus_send(const char *target, const void *bytes, size_t len)
 
 	if (!target)
 		return RedisModule_SendClusterMessage(
-			       kea.ctx, NULL, MESSAGE_TYPE, bytes,
+			       kea_module_ctx(), NULL, MESSAGE_TYPE, bytes,
 			       (uint32_t)len) == REDISMODULE_OK;
 	memcpy(id, target, KEA_NODE_ID);
 	id[KEA_NODE_ID] = 0;
-	return RedisModule_SendClusterMessage(kea.ctx, id, MESSAGE_TYPE, bytes,
+	return RedisModule_SendClusterMessage(kea_module_ctx(), id, MESSAGE_TYPE, bytes,
 					      (uint32_t)len) == REDISMODULE_OK;
 }
 
 char **kea_bus_nodes(size_t *n)
 {
 	*n = 0;
-	return RedisModule_GetClusterNodesList(kea.ctx, n);
+	return RedisModule_GetClusterNodesList(kea_module_ctx(), n);
 }
 
 void kea_bus_free_nodes(char **nodes)
@@ -60,13 +65,5 @@ void kea_bus_free_nodes(char **nodes)
 
 const char *kea_bus_self(void)
 {
-	return kea.flow.home.cluster ? RedisModule_GetMyClusterID() : NULL;
-}
-
-void kea_info_bus(uint64_t version, uint64_t ignored)
-{
-	/* Figures of their own: no order between them is promised. */
-	atomic_store_explicit(&kea.settings_version, version,
-			      memory_order_relaxed);
-	atomic_store_explicit(&kea.bus_ignored, ignored, memory_order_relaxed);
+	return kea_flow.home.cluster ? RedisModule_GetMyClusterID() : NULL;
 }

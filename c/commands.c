@@ -4,7 +4,9 @@
  * and the blocked client of connect.
  */
 #include "_cgo_export.h"
-#include "state.h"
+#include "commands.h"
+
+#include "kea.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -3,7 +3,10 @@
  * values are Go's (module/settings.go); main thread only.
  */
 #include "_cgo_export.h"
-#include "state.h"
+#include "config.h"
+
+#include "kea.h"
+#include "redisapi.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -19,12 +19,14 @@
  *
  * Nothing here runs in normal operation, but for the stack's set-up at load.
  */
-#include "state.h"
+#include "crash.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+struct kea_flow kea_flow;
+
 void kea_flow_init(struct kea_flow *f, struct kea_lent *lent,
 		   RedisModuleCtx *ctx, RedisModuleCtx *log)
 {

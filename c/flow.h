@@ -13,6 +13,7 @@
 
 #include "demoted.h"
 #include "home.h"
+#include "kea.h"
 #include "mirror.h"
 
 /* What a turn has left to be done. */
@@ -30,11 +31,7 @@ struct kea_flow {
 	struct kea_demoted demoted;
 	RedisModuleCtx *ctx; /* for the log; may be NULL */
 
-	/* Settings. */
-	int64_t list_limit;  /* > 0 the most kept, 0 unlimited, < 0 store none */
-	size_t buffer_limit; /* bytes in memory before the list is used */
-	uint32_t window;     /* events lent at the most */
-	bool outbox;
+	struct kea_settings settings;
 
 	/* Set by the publisher, any thread: the session is down or blocked, so
 	 * store what there is, and lend nothing. */
@@ -95,5 +92,7 @@ void kea_flow_visit(struct kea_flow *f,
 /* Age of the oldest undelivered event in milliseconds, 0 when there is none. */
 long long kea_flow_oldest_ms(struct kea_flow *f, RedisModuleCtx *ctx,
 			     long long now_ms);
+
+extern struct kea_flow kea_flow;
 
 #endif /* KEA_FLOW_H */

@@ -7,12 +7,17 @@
  * event and key are borrowed and die when we return; their bytes are copied
  * into the queue. A slow broker must never become a slow Redis.
  */
+#include "hook.h"
+
 #include "fault.h"
+#include "flow.h"
+#include "loop.h"
 #include "slots.h"
-#include "state.h"
 
 #include <string.h>
 #include <time.h>
+
+struct kea_hook kea_hook;
 
 static uint64_t now_ms(void)
 {
@@ -31,29 +36,24 @@ static void append(const char *event, const char *key, size_t key_len, int db)
 		.event_len = strlen(event),
 		.key = key,
 		.key_len = key_len,
-		.origin = kea.origin,
-		.seq = ++kea.seq,
+		.origin = kea_hook.origin,
+		.seq = ++kea_hook.seq,
 		.time_ms = now_ms(),
 	};
 
 	kea_event_set_db(&e, db);
-	kea_record_build(kea_queue_append(&kea.flow.queue, kea_record_size(&e)),
+	kea_record_build(kea_queue_append(&kea_flow.queue, kea_record_size(&e)),
 			 &e);
-}
-
-static void no_op(void *unused)
-{
-	(void)unused;
 }
 
 /* list_touched: a fallback list. Somebody else's doing, for we write without
  * events: look at the list again. */
 static bool list_touched(RedisModuleCtx *ctx, const char *bytes, size_t len)
 {
-	if (!kea_home_is(&kea.flow.home, bytes, len) ||
+	if (!kea_home_is(&kea_flow.home, bytes, len) ||
 	    RedisModule_GetSelectedDb(ctx) != 0)
 		return false;
-	kea_flow_list_touched(&kea.flow, bytes, len);
+	kea_flow_list_touched(&kea_flow, bytes, len);
 	return true;
 }
 
@@ -78,46 +78,40 @@ static void after_turn(RedisModuleCtx *ctx, uint32_t type)
 				  REDISMODULE_NOTIFY_EXPIRED |
 				  REDISMODULE_NOTIFY_EVICTED));
 
-	if (kea.flow.outbox && answered &&
-	    !RedisModule_AddPostNotificationJob) {
-		if (kea_policy_turn(&kea.flow, ctx, KEA_TURN_NORMAL))
-			kea_wake_publisher();
-		kea_spool_turn(ctx);
-	}
-	/* The loop may sleep for up to 1/hz seconds: a one-shot that does
-	 * nothing makes it turn once more at once. */
-	if (!kea.nudged) {
-		kea.nudged = true;
-		RedisModule_EventLoopAddOneShot(no_op, NULL);
-	}
+	if (kea_flow.settings.outbox && answered &&
+	    !RedisModule_AddPostNotificationJob)
+		kea_loop_end_turn(ctx);
+	/* The loop may sleep for up to 1/hz seconds. */
+	kea_loop_nudge();
 }
 
 /* capture takes the event in, when it is one to forward. */
 static void capture(RedisModuleCtx *ctx, int type, const char *event,
 		    RedisModuleString *key)
 {
-	bool wanted = ((uint32_t)type & kea.classes) && kea.masks;
+	bool wanted = ((uint32_t)type & kea_hook.classes) && kea_hook.masks;
 	const char *bytes;
 	size_t len;
 
-	if (!wanted && !((uint32_t)type & kea.list_classes))
+	if (!wanted && !((uint32_t)type & kea_hook.list_classes))
 		return;
 	bytes = RedisModule_StringPtrLen(key, &len);
 	/* Also on a replica and while loading: it may be ours one day. */
-	if (list_touched(ctx, bytes, len) || !wanted || !kea.ours)
+	if (list_touched(ctx, bytes, len) || !wanted ||
+	    !kea_hook.active_master)
 		return;
-	if (!kea_match(kea.masks, (const uint8_t *)bytes, len)) {
-		kea.filtered++;
+	if (!kea_match(kea_hook.masks, (const uint8_t *)bytes, len)) {
+		kea_hook.filtered++;
 		return;
 	}
 	if (!kea_slot_event_counts(ctx, type, event, key))
 		return;
 	append(event, bytes, len, RedisModule_GetSelectedDb(ctx));
-	kea.captured++;
-	kea.missed += type == REDISMODULE_NOTIFY_KEY_MISS;
+	kea_hook.captured++;
+	kea_hook.missed += type == REDISMODULE_NOTIFY_KEY_MISS;
 	KEA_FAULT("captured");
-	kea.flow.captured++;
-	if (kea.past_turn)
+	kea_flow.captured++;
+	if (kea_loop.past_turn)
 		after_turn(ctx, (uint32_t)type);
 }
 
@@ -132,19 +126,48 @@ static void capture(RedisModuleCtx *ctx, int type, const char *event,
 static void give_client_back(RedisModuleCtx *ctx, const char *event)
 {
 	if (strcmp(event, "move_from") == 0)
-		kea.moved_from = RedisModule_GetSelectedDb(ctx);
+		kea_hook.moved_from = RedisModule_GetSelectedDb(ctx);
 	else if (strcmp(event, "move_to") == 0)
-		RedisModule_SelectDb(ctx, kea.moved_from);
+		RedisModule_SelectDb(ctx, kea_hook.moved_from);
 }
 
-int kea_on_key_event(RedisModuleCtx *ctx, int type, const char *event,
+static int on_key_event(RedisModuleCtx *ctx, int type, const char *event,
 		     RedisModuleString *key)
 {
-	if (!kea.active)
+	if (!kea_hook.loaded)
 		return REDISMODULE_OK;
 	capture(ctx, type, event, key);
 	/* Also on a replica, whose client is its link to the master. */
 	if (type == REDISMODULE_NOTIFY_GENERIC)
 		give_client_back(ctx, event);
 	return REDISMODULE_OK;
+}
+
+int kea_hook_subscribe(RedisModuleCtx *ctx, uint32_t classes)
+{
+	uint32_t missing = classes | kea_hook.list_classes;
+
+	/* A MOVE's new key is told of by itself: give_client_back needs what
+	 * follows. */
+	if (classes & REDISMODULE_NOTIFY_NEW)
+		missing |= REDISMODULE_NOTIFY_GENERIC;
+	missing &= ~kea_hook.subscribed;
+	/* Before OnLoad's end nothing may be subscribed: see there. */
+	if (!kea_hook.loaded || missing == 0)
+		return REDISMODULE_OK;
+	if (RedisModule_SubscribeToKeyspaceEvents(ctx, (int)missing,
+						  on_key_event) !=
+	    REDISMODULE_OK)
+		return REDISMODULE_ERR;
+	kea_hook.subscribed |= missing;
+	return REDISMODULE_OK;
+}
+
+/* A replica's events are its master's; what is loaded has happened before. */
+void kea_update_role(RedisModuleCtx *ctx)
+{
+	kea_hook.active_master = !(RedisModule_GetContextFlags(ctx) &
+				   (REDISMODULE_CTX_FLAGS_SLAVE |
+				    REDISMODULE_CTX_FLAGS_LOADING |
+				    REDISMODULE_CTX_FLAGS_ASYNC_LOADING));
 }

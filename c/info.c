@@ -2,9 +2,33 @@
  * info.c: INFO's section. Plain counters and lock-free texts: it also runs in
  * the crash handler, where nothing may be allocated, locked, or asked of Go.
  */
-#include "state.h"
+#include "info.h"
+
+#include "crash.h"
+#include "flow.h"
+#include "hook.h"
+#include "kea.h"
+#include "module.h"
 
 #include <string.h>
+
+/*
+ * What one thread writes and INFO reads, even from the crash handler: no lock.
+ * version is odd while a write is under way.
+ */
+#define WORDS 32
+
+struct board {
+	_Atomic uint32_t version;
+	_Atomic uint64_t words[WORDS];
+};
+
+#define TEXT_BYTES (8 * (size_t)WORDS)
+_Static_assert(sizeof(struct kea_counters) <= TEXT_BYTES, "a board's size");
+
+static struct board host, error, counters;
+static _Atomic int state, port;
+static _Atomic uint64_t settings_version, bus_ignored;
 
 static const char *const state_names[] = {
 	[KEA_DISABLED] = "disabled",	 [KEA_IDLE] = "idle",
@@ -12,12 +36,40 @@ static const char *const state_names[] = {
 	[KEA_BLOCKED] = "blocked",	 [KEA_BACKOFF] = "backoff",
 };
 
-#define TEXT_BYTES sizeof(((struct kea_text *)0)->words)
+static void board_write(struct board *b, const uint64_t words[WORDS])
+{
+	/* A reader that sees an odd or a changed version tries again; release
+	 * and acquire on each word keep them between the two increments. */
+	atomic_fetch_add_explicit(&b->version, 1, memory_order_acq_rel);
+	for (size_t i = 0; i < WORDS; i++)
+		atomic_store_explicit(&b->words[i], words[i],
+				      memory_order_release);
+	atomic_fetch_add_explicit(&b->version, 1, memory_order_release);
+}
 
-static void text_write(struct kea_text *t, const char *text, size_t len)
+/* After many tries, in vain because the writer was stopped in the middle, what
+ * there is. */
+static void board_read(struct board *b, uint64_t words[WORDS])
+{
+	for (int tries = 0; tries < 100; tries++) {
+		/* Pairs with the release of board_write's last increment. */
+		uint32_t before = atomic_load_explicit(&b->version,
+						       memory_order_acquire);
+
+		for (size_t i = 0; i < WORDS; i++)
+			words[i] = atomic_load_explicit(&b->words[i],
+							memory_order_acquire);
+		if ((before & 1) == 0 &&
+		    atomic_load_explicit(&b->version, memory_order_acquire) ==
+			    before)
+			return;
+	}
+}
+
+static void text_write(struct board *b, const char *text, size_t len)
 {
 	char bytes[TEXT_BYTES] = { 0 };
-	uint64_t words[TEXT_BYTES / 8];
+	uint64_t words[WORDS];
 
 	if (len > TEXT_BYTES - 1)
 		len = TEXT_BYTES - 1;
@@ -28,74 +80,63 @@ static void text_write(struct kea_text *t, const char *text, size_t len)
 		bytes[i] = c == ':' ? ';' : (unsigned char)c < ' ' ? ' ' : c;
 	}
 	memcpy(words, bytes, sizeof(words));
-	/* A reader that sees an odd or a changed version tries again; release
-	 * and acquire on each word keep them between the two increments. */
-	atomic_fetch_add_explicit(&t->version, 1, memory_order_acq_rel);
-	for (size_t i = 0; i < TEXT_BYTES / 8; i++)
-		atomic_store_explicit(&t->words[i], words[i],
-				      memory_order_release);
-	atomic_fetch_add_explicit(&t->version, 1, memory_order_release);
+	board_write(b, words);
 }
 
-static void text_read(struct kea_text *t, char out[TEXT_BYTES])
+static void text_read(struct board *b, char out[TEXT_BYTES])
 {
-	uint64_t words[TEXT_BYTES / 8];
+	uint64_t words[WORDS];
 
-	for (int tries = 0; tries < 100; tries++) {
-		uint32_t before = atomic_load_explicit(&t->version,
-						       memory_order_acquire);
-
-		for (size_t i = 0; i < TEXT_BYTES / 8; i++)
-			words[i] = atomic_load_explicit(&t->words[i],
-							memory_order_acquire);
-		if ((before & 1) == 0 &&
-		    atomic_load_explicit(&t->version, memory_order_acquire) ==
-			    before)
-			break;
-	}
+	board_read(b, words);
 	memcpy(out, words, TEXT_BYTES);
 	out[TEXT_BYTES - 1] = 0;
 }
 
-void kea_info_link(int state, const char *host, size_t host_len, int port)
+void kea_info_session(int now, const char *name, size_t len, int at)
 {
-	text_write(&kea.host, host, host_len);
-	atomic_store_explicit(&kea.port, port, memory_order_relaxed);
-	atomic_store_explicit(&kea.state, state, memory_order_relaxed);
+	text_write(&host, name, len);
+	/* Relaxed, as all below: figures of their own, no order among them is
+	 * promised. */
+	atomic_store_explicit(&port, at, memory_order_relaxed);
+	atomic_store_explicit(&state, now, memory_order_relaxed);
 }
 
 void kea_info_error(const char *text, size_t len)
 {
-	text_write(&kea.error, text, len);
+	text_write(&error, text, len);
 }
 
 void kea_info_counters(const struct kea_counters *c)
 {
-	/* Each is a figure of its own: no order among them is promised. */
-#define SET(to, from)                                                          \
-	atomic_store_explicit(&kea.to, c->from, memory_order_relaxed)
-	SET(connects, connects);
-	SET(connect_failures, connect_failures);
-	SET(published, published);
-	SET(confirmed, confirmed);
-	SET(returned, returned);
-	SET(nacked, nacked);
-	SET(poisoned, dropped);
-	SET(inflight, inflight);
-	SET(goroutines, goroutines);
-#undef SET
+	uint64_t words[WORDS] = { 0 };
+
+	memcpy(words, c, sizeof(*c));
+	board_write(&counters, words);
 }
 
-static long long wall_ms(void)
+void kea_info_bus(uint64_t version, uint64_t ignored)
 {
-	return RedisModule_Milliseconds();
+	atomic_store_explicit(&settings_version, version,
+			      memory_order_relaxed);
+	atomic_store_explicit(&bus_ignored, ignored, memory_order_relaxed);
+}
+
+void kea_info_init(void)
+{
+	const struct kea_counters none = { 0 };
+
+	kea_info_session(KEA_DISABLED, "", 0, 0);
+	kea_info_error("", 0);
+	kea_info_counters(&none);
+	kea_info_bus(0, 0);
 }
 
 void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report)
 {
-	const struct kea_flow *f = &kea.flow;
+	const struct kea_flow *f = &kea_flow;
+	struct kea_counters c;
+	uint64_t words[WORDS];
 	char text[TEXT_BYTES];
-	int state = atomic_load_explicit(&kea.state, memory_order_relaxed);
 
 	if (for_crash_report)
 		kea_crash_ready_for_memory_test();
@@ -104,42 +145,45 @@ void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report)
 #define NUMBER(name, value)                                                    \
 	RedisModule_InfoAddFieldULongLong(ctx, name,                           \
 					  (unsigned long long)(value))
-#define COUNTER(name, field)                                                   \
-	NUMBER(name, atomic_load_explicit(&kea.field, memory_order_relaxed))
+#define ATOMIC(name, value)                                                    \
+	NUMBER(name, atomic_load_explicit(&(value), memory_order_relaxed))
+	board_read(&counters, words);
+	memcpy(&c, words, sizeof(c));
 	NUMBER("version", KEA_VERSION);
-	RedisModule_InfoAddFieldCString(ctx, "state", state_names[state]);
-	text_read(&kea.host, text);
+	RedisModule_InfoAddFieldCString(
+		ctx, "state",
+		state_names[atomic_load_explicit(&state, memory_order_relaxed)]);
+	text_read(&host, text);
 	RedisModule_InfoAddFieldCString(ctx, "broker_host", text);
-	COUNTER("broker_port", port);
-	text_read(&kea.error, text);
+	ATOMIC("broker_port", port);
+	text_read(&error, text);
 	RedisModule_InfoAddFieldCString(ctx, "last_error", text);
-	COUNTER("connects", connects);
-	COUNTER("connect_failures", connect_failures);
-	NUMBER("events_captured", kea.captured);
-	NUMBER("events_filtered", kea.filtered);
-	COUNTER("events_published", published);
-	COUNTER("events_confirmed", confirmed);
-	COUNTER("events_returned", returned);
-	COUNTER("events_nacked", nacked);
+	NUMBER("connects", c.connects);
+	NUMBER("connect_failures", c.connect_failures);
+	NUMBER("events_captured", kea_hook.captured);
+	NUMBER("events_filtered", kea_hook.filtered);
+	NUMBER("events_published", c.published);
+	NUMBER("events_confirmed", c.confirmed);
+	NUMBER("events_returned", c.returned);
+	NUMBER("events_nacked", c.nacked);
 	NUMBER("events_stored", f->stored);
-	NUMBER("events_dropped",
-	       f->dropped + atomic_load_explicit(&kea.poisoned,
-						 memory_order_relaxed));
+	NUMBER("events_dropped", f->dropped + c.dropped);
 	NUMBER("events_buffered", kea_flow_unstored(f));
-	COUNTER("inflight", inflight);
+	NUMBER("inflight", c.inflight);
 	NUMBER("buffer_bytes", f->queue.bytes + f->lent->bytes);
 	NUMBER("fallback_length", kea_mirror_length(&f->mirror) + f->home.waiting);
 	RedisModule_InfoAddFieldCString(ctx, "fallback_key", f->home.name.text);
 	/* The oldest event may have to be read from the dataset. */
 	if (!for_crash_report)
 		NUMBER("oldest_event_ms",
-		       kea_flow_oldest_ms(&kea.flow, kea.ctx, wall_ms()));
-	NUMBER("masks", kea.masks_count);
-	COUNTER("goroutines", goroutines);
+		       kea_flow_oldest_ms(&kea_flow, kea_module_ctx(),
+					  RedisModule_Milliseconds()));
+	NUMBER("masks", f->settings.masks_count);
+	NUMBER("goroutines", c.goroutines);
 	if (f->home.cluster) {
-		COUNTER("settings_version", settings_version);
-		COUNTER("cluster_messages_ignored", bus_ignored);
+		ATOMIC("settings_version", settings_version);
+		ATOMIC("cluster_messages_ignored", bus_ignored);
 	}
-#undef COUNTER
+#undef ATOMIC
 #undef NUMBER
 }

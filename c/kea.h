@@ -1,6 +1,5 @@
 /*
- * kea.h: what C promises to Go, in one page; and the module's state, shared by
- * the C files.
+ * kea.h: what C promises to Go. What Go promises to C is in export.go.
  *
  * Threads, by the marks used below:
  *   [main]  whoever holds the server's lock: the main thread, in practice
@@ -15,17 +14,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Version as modules report it: major*10000 + minor*100 + patch. */
-#define KEA_VERSION 100
-
-/* ---- calls from Go ------------------------------------------------------ */
-
 /* What the main thread needs of the settings. */
-struct kea_params {
+struct kea_settings {
 	uint32_t classes;       /* REDISMODULE_NOTIFY_* of argument "events" */
 	int64_t list_limit;     /* fallback_storage_size */
 	uint64_t buffer_limit;  /* bytes */
-	uint32_t window;        /* events lent to the publisher at the most */
+	uint32_t window;        /* events lent to the publisher, at most */
 	bool outbox;
 	uint32_t shutdown_timeout_ms;
 	const void *masks;      /* compiled by keymask; NULL: forward nothing */
@@ -35,15 +29,15 @@ struct kea_params {
 
 /* [main] kea_configure takes the settings over; it copies the masks. Returns
  * NULL, or why they can't be used (static text), with nothing changed. */
-const char *kea_configure(const struct kea_params *p);
+const char *kea_configure(const struct kea_settings *s);
 
 /* [main] The classes of events that this server knows. */
 uint32_t kea_server_classes(void);
 
-/* [pub] One run of records, readable until it is settled or rewound. */
+/* [pub] One run of records, readable until it is settled, or the
+ * publisher has rewound. */
 struct kea_span {
 	const uint8_t *start;
-	uint64_t bytes;
 	uint64_t count;
 };
 
@@ -57,8 +51,8 @@ bool kea_sleep(void);
  * caller closes it, after the publisher has stopped. */
 int kea_event_fd(void);
 
-/* [any] kea_away tells whether the link is down: events are stored then, and
- * none are lent. Wakes the main thread when it changes. */
+/* [any] kea_away: whether the session is down or blocked: events are stored
+ * then, and none are lent. Wakes the main thread when it changes. */
 void kea_away(bool away);
 
 enum kea_state_name {
@@ -70,12 +64,12 @@ enum kea_state_name {
 	KEA_BACKOFF,
 };
 
-/* [any] What INFO shows of the link. Texts are cut at 255 bytes; line ends and
+/* [any] What INFO shows of the session. Texts are cut at 255 bytes; line ends and
  * colons in them are replaced. */
-void kea_info_link(int state, const char *host, size_t host_len, int port);
+void kea_info_session(int state, const char *host, size_t host_len, int port);
 void kea_info_error(const char *text, size_t len);
 
-/* Counters of the publisher, absolute. */
+/* Counters of the publisher, absolute; dropped: by it, not by the policy. */
 struct kea_counters {
 	uint64_t connects, connect_failures, published, confirmed, returned,
 		nacked, dropped, inflight, goroutines;
@@ -117,9 +111,6 @@ struct kea_config {
 /* [main] in OnLoad: the server copies names and defaults, so the table may go
  * afterwards. */
 int kea_register_configs(void *ctx, struct kea_config *table, size_t n);
-
-/* [main] keyspace subscription; more classes may be added later. */
-int kea_subscribe(uint32_t classes);
 
 /* One string argument of a command. */
 struct kea_arg {

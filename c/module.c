@@ -1,10 +1,9 @@
 /*
- * module.c: the module's entry and exit, and the functions that kea.h promises
- * to Go.
+ * module.c: the module's entry and exit, and how settings take effect.
  *
  * Who runs where:
  *  1. The server's lock holder (the main thread) runs everything in this
- *     folder but what kea.h marks [pub] or [any].
+ *     folder except what kea.h marks [pub] or [any].
  *  2. The publisher's goroutine runs the [pub] functions. Records pass to it
  *     and back by lending (lent.h), never by a lock.
  *  3. C calls Go for load, unload, commands, configurations and messages of the
@@ -13,57 +12,70 @@
  *  4. Go never touches the dataset: it wakes the main thread, which does.
  */
 #include "_cgo_export.h"
+#include "module.h"
+
+#include "bus.h"
+#include "commands.h"
+#include "config.h"
+#include "crash.h"
+#include "events.h"
+#include "flow.h"
+#include "hook.h"
+#include "info.h"
+#include "kea.h"
+#include "loop.h"
+#include "publisher.h"
+#include "shutdown.h"
+#include "slack.h"
 #include "slots.h"
-#include "state.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #define MODULE_NAME "key_evt_amqp"
 #define VISIBLE __attribute__((visibility("default")))
 
-struct kea_module kea;
+static RedisModuleCtx *detached;
+static void *masks_memory;
 
-/* ---- what kea.h promises ------------------------------------------------ */
+RedisModuleCtx *kea_module_ctx(void)
+{
+	return detached;
+}
 
-const char *kea_configure(const struct kea_params *p)
+/* ---- what kea.h promises ------------------------------------------------- */
+
+const char *kea_configure(const struct kea_settings *s)
 {
 	void *memory = NULL;
 
-	if (p->masks_len > 0) {
+	if (s->masks_len > 0) {
 		const char *wrong;
 
 		/* Compiled by Go, run by C: a slip between the two must not
 		 * become a wild read on the main thread. */
-		memory = RedisModule_Alloc(p->masks_len);
-		memcpy(memory, p->masks, p->masks_len);
-		wrong = kea_program_check(memory, p->masks_len);
+		memory = RedisModule_Alloc(s->masks_len);
+		memcpy(memory, s->masks, s->masks_len);
+		wrong = kea_program_check(memory, s->masks_len);
 		if (wrong) {
 			RedisModule_Free(memory);
 			return wrong;
 		}
 	}
-	if (kea_subscribe(p->classes) != REDISMODULE_OK) {
+	if (kea_hook_subscribe(detached, s->classes) != REDISMODULE_OK) {
 		RedisModule_Free(memory);
 		return "the server refuses a keyspace subscription";
 	}
-	RedisModule_Free(kea.masks_memory);
-	kea.masks_memory = memory;
-	kea.masks = memory;
-	kea.masks_count = p->masks_count;
-	kea.classes = p->classes;
-	kea.flow.list_limit = p->list_limit;
-	kea.flow.buffer_limit = p->buffer_limit;
-	kea.flow.window = p->window;
-	/* A hint for kea_settle: no order needed. */
-	atomic_store_explicit(&kea.window, p->window, memory_order_relaxed);
-	kea.flow.outbox = p->outbox;
-	kea.shutdown_timeout_ms = p->shutdown_timeout_ms;
-	kea.flow.mirror.check = true;
+	RedisModule_Free(masks_memory);
+	masks_memory = memory;
+	kea_hook.masks = memory;
+	kea_hook.classes = s->classes;
+	kea_flow.settings = *s;
+	kea_flow.settings.masks = memory;
+	kea_flow.mirror.check = true;
+	kea_publisher_set_window(s->window);
 	return NULL;
 }
 
@@ -72,89 +84,17 @@ uint32_t kea_server_classes(void)
 	return (uint32_t)RedisModule_GetKeyspaceNotificationFlagsAll();
 }
 
-int kea_subscribe(uint32_t classes)
-{
-	uint32_t missing = classes | kea.list_classes;
-
-	/* A MOVE's new key is told of by itself: give_client_back in hook.c
-	 * needs what follows. */
-	if (classes & REDISMODULE_NOTIFY_NEW)
-		missing |= REDISMODULE_NOTIFY_GENERIC;
-	missing &= ~kea.subscribed;
-	/* Before OnLoad's end nothing may be subscribed: see there. */
-	if (!kea.active || missing == 0)
-		return REDISMODULE_OK;
-	if (RedisModule_SubscribeToKeyspaceEvents(kea.ctx, (int)missing,
-						  kea_on_key_event) !=
-	    REDISMODULE_OK)
-		return REDISMODULE_ERR;
-	kea.subscribed |= missing;
-	return REDISMODULE_OK;
-}
-
-bool kea_take(struct kea_span *span)
-{
-	struct kea_run run;
-
-	if (!kea_lent_take(&kea.lent, &run))
-		return false;
-	span->start = run.start;
-	span->bytes = run.bytes;
-	span->count = run.count;
-	kea.out += run.count;
-	return true;
-}
-
-void kea_settle(uint64_t n)
-{
-	kea.out -= n;
-	kea_lent_report_settled(&kea.lent, n);
-	/* The main thread takes it in at its next turn anyway; wake it when
-	 * it has more for us, and when all is done, to free what was lent. */
-	if (kea.out == 0 ||
-	    (atomic_load_explicit(&kea.lent.more, memory_order_relaxed) &&
-	     kea.out <= atomic_load_explicit(&kea.window,
-					     memory_order_relaxed) / 2))
-		kea_wake_main();
-}
-
-void kea_rewind(void)
-{
-	kea.out = 0;
-	kea_lent_rewind(&kea.lent);
-	kea_wake_main();
-}
-
-bool kea_sleep(void)
-{
-	return kea_lent_sleep(&kea.lent);
-}
-
-int kea_event_fd(void)
-{
-	kea.event_fd_given = true;
-	return kea.event_fd;
-}
-
-void kea_away(bool away)
-{
-	/* Relaxed: a hint for the policy, see kea_flow_is_away. */
-	if (atomic_exchange_explicit(&kea.flow.away, away,
-				     memory_order_relaxed) != away)
-		kea_wake_main();
-}
-
 void kea_log(const char *level, const char *text)
 {
-	RedisModule_Log(kea.ctx, level, "%s", text);
+	RedisModule_Log(detached, level, "%s", text);
 }
 
 /* ---- load and unload ---------------------------------------------------- */
 
 static void release_all(void)
 {
-	kea.active = false;
-	kea_flow_free(&kea.flow);
+	kea_hook.loaded = false;
+	kea_flow_free(&kea_flow);
 	if (kea_queue_allocated() != 0)
 		RedisModule_Log(NULL, "warning",
 				"key_evt_amqp: %llu bytes of the event queue "
@@ -163,13 +103,11 @@ static void release_all(void)
 	kea_slots_free();
 	kea_drop_deferred();
 	kea_config_free();
-	RedisModule_Free(kea.masks_memory);
-	if (kea.ctx)
-		RedisModule_FreeThreadSafeContext(kea.ctx);
-	if (kea.event_fd >= 0 && !kea.event_fd_given)
-		close(kea.event_fd);
-	memset(&kea, 0, sizeof(kea));
-	kea.event_fd = -1;
+	kea_publisher_free();
+	RedisModule_Free(masks_memory);
+	if (detached)
+		RedisModule_FreeThreadSafeContext(detached);
+	masks_memory = detached = NULL;
 }
 
 /*
@@ -199,23 +137,28 @@ static void unmap_pages(void *pages, size_t size)
 	munmap(pages, size);
 }
 
+/* prepare makes all state what it is before any event: the library stays in the
+ * process after an unload, and its variables with it. */
 static int prepare(RedisModuleCtx *ctx)
 {
-	memset(&kea, 0, sizeof(kea));
+	struct kea_lent *lent = kea_publisher_init();
+
+	masks_memory = NULL;
+	detached = RedisModule_GetDetachedThreadSafeContext(ctx);
 	kea_queue_allocator(map_pages, unmap_pages);
-	kea.ctx = RedisModule_GetDetachedThreadSafeContext(ctx);
+	memset(&kea_hook, 0, sizeof(kea_hook));
+	kea_info_init();
+	kea_loop_init();
 	kea_slots_init(ctx, RedisModule_GetContextFlags(ctx) &
 				    REDISMODULE_CTX_FLAGS_CLUSTER);
-	kea_flow_init(&kea.flow, &kea.lent, ctx, kea.ctx);
-	kea.list_classes = kea.flow.home.cluster ? KEA_HOME_CLASSES : 0;
-	kea.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (kea.event_fd < 0 || getrandom(&kea.origin, sizeof(kea.origin), 0) !=
-					sizeof(kea.origin)) {
-		RedisModule_Log(ctx, "warning",
-				"no eventfd or no random bytes to be had");
-		return REDISMODULE_ERR;
-	}
-	return REDISMODULE_OK;
+	kea_flow_init(&kea_flow, lent, ctx, detached);
+	kea_hook.list_classes = kea_flow.home.cluster ? KEA_HOME_CLASSES : 0;
+	if (lent && getrandom(&kea_hook.origin, sizeof(kea_hook.origin), 0) ==
+			    sizeof(kea_hook.origin))
+		return REDISMODULE_OK;
+	RedisModule_Log(ctx, "warning",
+			"no eventfd or no random bytes to be had");
+	return REDISMODULE_ERR;
 }
 
 /* log_error logs and frees what Go reported; true when it was an error. */
@@ -247,15 +190,6 @@ static int options(void)
 
 static int load(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 {
-	static const uint64_t events[] = {
-		REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
-		REDISMODULE_EVENT_FLUSHDB,
-		REDISMODULE_EVENT_LOADING,
-		REDISMODULE_EVENT_CRON_LOOP,
-		REDISMODULE_EVENT_SHUTDOWN,
-		REDISMODULE_EVENT_SWAPDB,
-		REDISMODULE_EVENT_EVENTLOOP,
-	};
 	struct kea_arg *args;
 	char *error;
 
@@ -276,27 +210,17 @@ static int load(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 	if (log_error(ctx, keaGoStart()))
 		return REDISMODULE_ERR;
 	RedisModule_RegisterInfoFunc(ctx, kea_info);
-	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
-		RedisModuleEvent e = { .id = events[i], .dataver = 1 };
-
-		if (RedisModule_SubscribeToServerEvent(ctx, e, kea_on_loop) !=
-		    REDISMODULE_OK) {
-			RedisModule_Log(ctx, "warning",
-					"the server lacks event %d",
-					(int)events[i]);
-			return REDISMODULE_ERR;
-		}
-	}
-	kea_slots_subscribe(ctx, kea_on_slots_moved);
+	if (!kea_events_subscribe(ctx))
+		return REDISMODULE_ERR;
 	/*
 	 * Last, and nothing may fail after it: on 7.0 a load that fails leaves
 	 * keyspace subscriptions behind, and the server crashes at the next
 	 * event. It can only fail for want of a context's module.
 	 */
 	kea_take_in_spool(ctx);
-	kea.active = true;
-	kea_look_whose(ctx);
-	kea_subscribe(kea.classes);
+	kea_hook.loaded = true;
+	kea_update_role(ctx);
+	kea_hook_subscribe(detached, kea_hook.classes);
 	kea_bus_init(ctx);
 	return REDISMODULE_OK;
 }
@@ -348,8 +272,8 @@ int RedisModule_OnUnload(RedisModuleCtx *ctx)
 				"not unloaded: %llu events are undelivered and "
 				"%s can't be written",
 				(unsigned long long)kea_flow_undelivered(
-					&kea.flow),
-				kea.spool_path);
+					&kea_flow),
+				kea_spool_path());
 		return REDISMODULE_ERR;
 	}
 	keaGoStop();

@@ -62,23 +62,29 @@ static bool may_write(const struct turn *t)
 
 static bool memory_is_full(const struct kea_flow *f)
 {
-	return f->queue.bytes + f->lent->bytes > f->buffer_limit;
+	return f->queue.bytes + f->lent->bytes > f->settings.buffer_limit;
+}
+
+/* uses_list: the settings allow events in the list. */
+static bool uses_list(const struct kea_flow *f)
+{
+	return f->settings.list_limit >= 0;
 }
 
 /* store_due reports whether the settings want events stored in this turn. */
 static bool store_due(const struct kea_flow *f)
 {
-	return f->list_limit >= 0 && kea_flow_unstored(f) > 0 &&
-	       (f->outbox || kea_flow_is_away(f) || memory_is_full(f));
+	return uses_list(f) && kea_flow_unstored(f) > 0 &&
+	       (f->settings.outbox || kea_flow_is_away(f) || memory_is_full(f));
 }
 
 /* room_to_lend: how many events more the publisher may hold. */
 static uint32_t room_to_lend(const struct kea_flow *f)
 {
-	if (kea_flow_is_away(f) || f->lent->count >= f->window ||
+	if (kea_flow_is_away(f) || f->lent->count >= f->settings.window ||
 	    f->lent->bytes >= LENT_BYTES || kea_lent_room(f->lent) == 0)
 		return 0;
-	return (uint32_t)(f->window - f->lent->count);
+	return (uint32_t)(f->settings.window - f->lent->count);
 }
 
 /* list_needed reports whether this turn has business with the list. */
@@ -283,11 +289,12 @@ static void lend_memory(struct turn *t, bool stored)
 static void trim(struct turn *t)
 {
 	struct kea_flow *f = t->f;
+	int64_t limit = f->settings.list_limit;
 	uint64_t len = kea_mirror_length(&f->mirror), excess;
 
-	if (f->list_limit <= 0 || len <= (uint64_t)f->list_limit)
+	if (limit <= 0 || len <= (uint64_t)limit)
 		return;
-	excess = len - (uint64_t)f->list_limit;
+	excess = len - (uint64_t)limit;
 	kea_list_drop(&t->list, excess);
 	kea_flow_drop(f, kea_mirror_trimmed(&f->mirror, excess),
 		      "the fallback list is full");
@@ -298,9 +305,9 @@ static void store(struct turn *t)
 {
 	struct kea_flow *f = t->f;
 
-	if (!may_write(t) || f->list_limit < 0)
+	if (!may_write(t) || !uses_list(f))
 		return;
-	if (f->outbox) {
+	if (f->settings.outbox) {
 		store_lent(t); /* from before outbox was turned on */
 		if (f->mirror.pending == 0)
 			lend_memory(t, true);
@@ -375,7 +382,7 @@ static bool must_wait(struct turn *t)
 				 kea_flow_is_away(f));
 	/* Outbox: into the list first. While the server forbids that, the
 	 * broker is the next best place. */
-	if (f->outbox && t->access == ACCESS_WRITE && f->list_limit >= 0 &&
+	if (f->settings.outbox && t->access == ACCESS_WRITE && uses_list(f) &&
 	    picture != KEA_PICTURE_WRONG_TYPE)
 		return true;
 	/* What may be in a list not looked at yet is older. */
@@ -395,11 +402,10 @@ static void drop_memory(struct turn *t)
 
 	if (t->access < ACCESS_READ)
 		return;
-	if (f->list_limit >= 0 &&
-	    f->mirror.picture != KEA_PICTURE_WRONG_TYPE &&
+	if (uses_list(f) && f->mirror.picture != KEA_PICTURE_WRONG_TYPE &&
 	    !(t->access == ACCESS_WRITE && t->store_due && !t->list.usable))
 		return;
-	while (f->queue.bytes > f->buffer_limit &&
+	while (f->queue.bytes > f->settings.buffer_limit &&
 	       kea_queue_peek(&f->queue, 64, SIZE_MAX, &run)) {
 		kea_queue_take(&f->queue, &run);
 		n += run.count; /* the release takes it down */
@@ -416,7 +422,7 @@ static void note(const struct turn *t)
 	struct kea_flow *f = t->f;
 
 	f->captured = 0;
-	f->left.barred = f->outbox && f->list_limit >= 0 &&
+	f->left.barred = f->settings.outbox && uses_list(f) &&
 			 t->access != ACCESS_WRITE;
 	f->left.some = f->queue.count > 0 || f->mirror.pending > 0;
 	if (kea_flow_unstored(f) + kea_mirror_length(&f->mirror) == 0)

@@ -12,7 +12,7 @@
  * they make the others. What is made later from Redis's own threads, theirs or
  * Go's, has the usual slack.
  */
-#include "state.h"
+#include "slack.h"
 
 #include <sys/prctl.h>
 

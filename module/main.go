@@ -18,7 +18,6 @@ import (
 
 	"github.com/key-evt-amqp/key_evt_amqp/amqp"
 	"github.com/key-evt-amqp/key_evt_amqp/c"
-	"github.com/key-evt-amqp/key_evt_amqp/fallback"
 )
 
 func main() {}
@@ -110,18 +109,14 @@ func (m *module) configure(s *settings) error {
 	if err != nil {
 		return err
 	}
-	plan := fallback.Draw(fallback.Settings{
+	return c.Configure(c.Settings{
+		Classes:     s.events.classes,
 		ListLimit:   s.numbers["fallback_storage_size"],
-		BufferLimit: s.numbers["buffer_limit"],
-		MaxInflight: int(s.numbers["max_inflight"]),
-		Outbox:      s.numbers["outbox"] != 0,
-	})
-	return c.Configure(c.Params{
-		Classes:               s.events.classes,
-		ListLimit:             plan.ListLimit,
-		BufferLimit:           plan.BufferLimit,
-		Window:                plan.Window,
-		Outbox:                plan.Outbox,
+		BufferLimit: uint64(s.numbers["buffer_limit"]),
+		// Twice, so that the publisher, when half of it is settled, still
+		// has a full flight to send before the main thread has lent more.
+		Window:                uint32(2 * s.numbers["max_inflight"]),
+		Outbox:                s.numbers["outbox"] != 0,
 		ShutdownTimeoutMillis: uint32(s.numbers["shutdown_timeout"]),
 		Masks:                 program,
 		MasksCount:            count,

@@ -41,7 +41,7 @@ func (r *reporter) StateChanged(change amqp.Change) {
 		// As it was: the first connection of all is waited for in
 		// memory, a lost one was stored already.
 	}
-	c.InfoLink(states[change.State], change.Host, change.Port)
+	c.InfoSession(states[change.State], change.Host, change.Port)
 	if change.Err != nil {
 		c.InfoError(change.Err.Error())
 	}

@@ -13,14 +13,19 @@
  * its figures are the module's share alone. What they cost with the server is
  * in the main thread's figures.
  */
-#include "state.h"
+#include "flow.h"
+#include "hook.h"
+#include "loop.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-struct kea_module kea;
+struct kea_flow kea_flow;
+struct kea_loop kea_loop;
+
+static RedisModuleNotificationFunc on_key_event;
 
 static char key_bytes[1 << 16];
 static size_t key_len;
@@ -54,23 +59,24 @@ void kea_flow_list_touched(struct kea_flow *f, const char *name, size_t len)
 	abort();
 }
 
-bool kea_policy_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
-{
-	(void)f;
-	(void)ctx;
-	(void)how;
-	abort();
-}
-
-void kea_wake_publisher(void)
-{
-	abort();
-}
-
-void kea_spool_turn(RedisModuleCtx *ctx)
+void kea_loop_end_turn(RedisModuleCtx *ctx)
 {
 	(void)ctx;
 	abort();
+}
+
+void kea_loop_nudge(void)
+{
+	abort();
+}
+
+static int subscribe(RedisModuleCtx *ctx, int types,
+		     RedisModuleNotificationFunc f)
+{
+	(void)ctx;
+	(void)types;
+	on_key_event = f;
+	return REDISMODULE_OK;
 }
 
 static double now(void)
@@ -119,26 +125,27 @@ static int callback(const char *path, size_t len)
 	key_len = len;
 	for (size_t i = 0; i < len; i++)
 		key_bytes[i] = "session:0123456789:abcdef"[i % 25];
-	kea.active = kea.ours = true;
-	kea.classes = REDISMODULE_NOTIFY_STRING;
-	kea.masks = strcmp(path, "-") == 0 ? NULL : load(path);
+	kea_hook.loaded = kea_hook.active_master = true;
+	kea_hook.classes = REDISMODULE_NOTIFY_STRING;
+	kea_hook_subscribe(NULL, kea_hook.classes);
+	kea_hook.masks = strcmp(path, "-") == 0 ? NULL : load(path);
 	for (; total < LONG_ENOUGH; rounds++) {
 		begun = now();
 		for (int k = 0; k < TURN; k++)
-			kea_on_key_event(NULL, REDISMODULE_NOTIFY_STRING, "set",
-					 NULL);
+			on_key_event(NULL, REDISMODULE_NOTIFY_STRING, "set",
+				     NULL);
 		total += now() - begun;
-		empty(&kea.flow.queue);
+		empty(&kea_flow.queue);
 	}
 	begun = now();
-	for (long i = 0; kea.masks && i < rounds * TURN; i++) {
+	for (long i = 0; kea_hook.masks && i < rounds * TURN; i++) {
 		/* Lest the compiler makes one call of all. */
 		__asm__ volatile("" ::: "memory");
-		matched += kea_match(kea.masks, (const uint8_t *)key_bytes, len);
+		matched += kea_match(kea_hook.masks, (const uint8_t *)key_bytes, len);
 	}
 	matching = now() - begun;
 	printf("%.2f %.2f %d\n", total / (double)(rounds * TURN),
-	       kea.masks ? matching / (double)(rounds * TURN) : 0, matched > 0);
+	       kea_hook.masks ? matching / (double)(rounds * TURN) : 0, matched > 0);
 	return 0;
 }
 
@@ -171,6 +178,7 @@ int main(int argc, char **argv)
 	RedisModule_StringPtrLen = string_ptr_len;
 	RedisModule_GetSelectedDb = selected_db;
 	RedisModule_GetContextFlags = context_flags;
+	RedisModule_SubscribeToKeyspaceEvents = subscribe;
 	if (argc == 4 && strcmp(argv[1], "callback") == 0)
 		return callback(argv[2], (size_t)atol(argv[3]));
 	if (argc == 3 && strcmp(argv[1], "queue") == 0)

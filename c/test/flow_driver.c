@@ -17,7 +17,13 @@
  */
 #include "../fault.h"
 #include "../queue.c" /* the queue's order is shown from inside */
-#include "../state.h"
+#include "../commands.h"
+#include "../config.h"
+#include "../crash.h"
+#include "../bus.h"
+#include "../flow.h"
+#include "../hook.h"
+#include "../loop.h"
 #include "_cgo_export.h"
 
 #include <inttypes.h>
@@ -637,7 +643,7 @@ static int get_api(const char *name, void *target)
 
 /* ---- what stands for Go ------------------------------------------------- */
 
-static struct kea_params params;
+static struct kea_settings settings;
 static int event_fd = -1;
 
 char *keaGoLoad(struct kea_arg *args, int n)
@@ -655,7 +661,7 @@ int keaGoRegister(void *ctx)
 
 static void configure(void)
 {
-	const char *wrong = kea_configure(&params);
+	const char *wrong = kea_configure(&settings);
 
 	if (wrong)
 		broken("settings refused: %s", wrong);
@@ -799,7 +805,7 @@ static void show_value(const char *name, const struct value *v)
 
 static void show_lent(void)
 {
-	struct kea_lent *l = &kea.lent;
+	struct kea_lent *l = kea_flow.lent;
 	struct kea_lent_run *run;
 	struct ids r = { 0 };
 	uint64_t none = 0;
@@ -818,7 +824,7 @@ static void show_lent(void)
 
 static void show_memory(void)
 {
-	struct kea_queue *q = &kea.flow.queue;
+	struct kea_queue *q = &kea_flow.queue;
 	struct ids r = { 0 };
 	uint64_t none = 0;
 
@@ -859,13 +865,13 @@ static bool show_spool(void)
 
 static void answer(void)
 {
-	struct kea_flow *f = &kea.flow;
+	struct kea_flow *f = &kea_flow;
 	uint64_t woken = 0;
 
 	show_value("list", &dataset);
 	printf("type %d\n", dataset.type);
 	printf("spool %d\n", show_spool());
-	if (kea.active) {
+	if (kea_hook.loaded) {
 		if (event_fd >= 0 &&
 		    read(event_fd, &woken, sizeof(woken)) < 0)
 			woken = 0;
@@ -878,7 +884,7 @@ static void answer(void)
 		printf("settling %" PRIu64 "\nundelivered %" PRIu64 "\n",
 		       kea_lent_to_release(f->lent), kea_flow_undelivered(f));
 		printf("returned %d\npast_turn %d\n",
-		       kea_lent_rewound(f->lent), kea.past_turn);
+		       kea_lent_rewound(f->lent), kea_loop.past_turn);
 		printf("woken %d\none_shots %zu\n", woken > 0, one_shots);
 		printf("queue_bytes %zu\nlent_bytes %zu\n", f->queue.bytes,
 		       f->lent->bytes);
@@ -898,12 +904,12 @@ static bool asleep;  /* between BEFORE_SLEEP and AFTER_SLEEP */
 
 static void fire(uint64_t id, uint64_t sub)
 {
-	if (kea.active)
+	if (kea_hook.loaded)
 		on_event(&context, (RedisModuleEvent){ .id = id, .dataver = 1 },
 			 sub, NULL);
 	if (keys != 0)
 		broken("%zu keys are left open", keys);
-	if (kea.active && strings != 1)
+	if (kea_hook.loaded && strings != 1)
 		broken("%zu strings are left", strings - 1);
 }
 
@@ -947,7 +953,7 @@ static void clear_process(void)
 	event_fd = -1;
 	if (allocated != 0) /* the queue's own account, static */
 		allocated = 0;
-	memset(&kea, 0, sizeof(kea));
+	kea_hook.loaded = false;
 	strings = keys = one_shots = 0;
 	on_key = NULL;
 	on_key_types = 0;
@@ -1001,7 +1007,7 @@ static void edit(const char *how, size_t n, int told_of)
 	if (told_of)
 		notify_list(type, "edited");
 	else
-		kea.flow.mirror.check = true; /* as FLUSHDB and others do */
+		kea_flow.mirror.check = true; /* as FLUSHDB and others do */
 }
 
 /* Another node's master pushes events of its own, or has delivered some. */
@@ -1160,12 +1166,12 @@ static void server(const char *line)
 		peer(word, a, b, n);
 	} else if (sscanf(line, "settings %" SCNd64 " %" SCNu64 " %" SCNu32
 				" %d %" SCNu32,
-			  &params.list_limit, &params.buffer_limit,
-			  &params.window, &flag,
-			  &params.shutdown_timeout_ms) == 5) {
+			  &settings.list_limit, &settings.buffer_limit,
+			  &settings.window, &flag,
+			  &settings.shutdown_timeout_ms) == 5) {
 		wake();
-		params.outbox = flag;
-		if (kea.active)
+		settings.outbox = flag;
+		if (kea_hook.loaded)
 			configure();
 	} else if (strcmp(line, "shutdown") == 0) {
 		wake();
@@ -1198,9 +1204,9 @@ static void read_masks(const char *hex)
 	for (size_t i = 0; i < len && sscanf(hex + 2 * i, "%2x", &byte) == 1;
 	     i++)
 		bytes[i] = (uint8_t)byte;
-	params.masks = bytes;
-	params.masks_len = len;
-	params.masks_count = 1;
+	settings.masks = bytes;
+	settings.masks_len = len;
+	settings.masks_count = 1;
 }
 
 /* flow_driver <folder for the spool file> <compiled masks in hexadecimal> */
@@ -1211,9 +1217,9 @@ int main(int argc, char **argv)
 	if (argc != 3 || chdir(argv[1]) != 0)
 		return 2;
 	read_masks(argv[2]);
-	params.classes = REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST |
+	settings.classes = REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST |
 			 REDISMODULE_NOTIFY_GENERIC;
-	params.window = 8;
+	settings.window = 8;
 	while (fgets(line, sizeof(line), stdin)) {
 		line[strcspn(line, "\n")] = 0;
 		if (setjmp(killed) != 0)

@@ -1,0 +1,93 @@
+/* events.c: what follows from each server event. */
+#include "_cgo_export.h"
+#include "events.h"
+
+#include "flow.h"
+#include "hook.h"
+#include "loop.h"
+#include "shutdown.h"
+#include "slots.h"
+
+/* What has no event of its own is looked at once in so many cron ticks: about
+ * once a second at the default hz of 10. */
+#define CRON_TICKS 10
+
+static int cron_ticks;
+
+static void once_a_second(void)
+{
+	kea_flow.mirror.check = true;
+	kea_flow.home.asked = false;
+	if (kea_flow.home.cluster)
+		keaGoBusTick();
+}
+
+/* slots_moved: whether the list in use, or one that was seen, is ours now. */
+static void slots_moved(void)
+{
+	kea_flow.home.asked = false;
+	kea_flow.mirror.check = true;
+}
+
+static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
+				uint64_t sub, void *data)
+{
+	(void)data;
+	if (!kea_hook.loaded)
+		return;
+	if (e.id != REDISMODULE_EVENT_EVENTLOOP)
+		kea_update_role(ctx);
+	switch (e.id) {
+	case REDISMODULE_EVENT_EVENTLOOP:
+		if (sub == REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP)
+			kea_loop_before_sleep(ctx);
+		else
+			kea_loop_after_sleep();
+		break;
+	case REDISMODULE_EVENT_SHUTDOWN:
+		kea_on_shutdown(ctx);
+		break;
+	case REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED:
+		kea_flow_forget_list(&kea_flow);
+		break;
+	case REDISMODULE_EVENT_CRON_LOOP:
+		if (++cron_ticks < CRON_TICKS)
+			break;
+		cron_ticks = 0;
+		once_a_second();
+		break;
+	case REDISMODULE_EVENT_FLUSHDB:
+	case REDISMODULE_EVENT_SWAPDB:
+	case REDISMODULE_EVENT_LOADING:
+		kea_flow.mirror.check = true;
+		break;
+	}
+}
+
+bool kea_events_subscribe(RedisModuleCtx *ctx)
+{
+	static const uint64_t events[] = {
+		REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
+		REDISMODULE_EVENT_FLUSHDB,
+		REDISMODULE_EVENT_LOADING,
+		REDISMODULE_EVENT_CRON_LOOP,
+		REDISMODULE_EVENT_SHUTDOWN,
+		REDISMODULE_EVENT_SWAPDB,
+		REDISMODULE_EVENT_EVENTLOOP,
+	};
+
+	cron_ticks = 0;
+	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+		RedisModuleEvent e = { .id = events[i], .dataver = 1 };
+
+		if (RedisModule_SubscribeToServerEvent(
+			    ctx, e, kea_on_server_event) != REDISMODULE_OK) {
+			RedisModule_Log(ctx, "warning",
+					"the server lacks event %d",
+					(int)events[i]);
+			return false;
+		}
+	}
+	kea_slots_subscribe(ctx, slots_moved);
+	return true;
+}
