@@ -96,7 +96,7 @@ soak: $(MODULE) ## Mixed load under random faults: MINUTES=10, SEED=0 (drawn)
 
 # These fetch Debian's packages of other servers, or of their sources, into
 # build/servers; they take long, and are no part of make test.
-.PHONY: test-matrix test-redis-suite test-api test-arm64
+.PHONY: test-matrix test-redis-suite test-api test-arm64 test-container
 test-matrix: $(MODULE) $(FAULTS) ## The same on each supported server and broker
 	sh test/matrix.sh
 
@@ -107,6 +107,10 @@ test-redis-suite: $(MODULE) ## Redis's own test suite, the module in every serve
 test-api: ## Our declarations of the module API beside the servers' own
 	@sh test/install.sh redis-suite
 	sh test/api.sh
+
+test-container: ## Build the container images without a registry, and test them
+	@sh test/install.sh container
+	sh test/container.sh
 
 test-arm64: ## Build for arm64, and test that under qemu
 	@sh test/install.sh arm64

@@ -9,13 +9,15 @@
 #                     Prometheus and its exporter)
 #   install.sh redis-suite
 #                    the same as run, Tcl and what unpacks source packages
+#   install.sh container
+#                    the same as run, what builds images and their base images
 #   install.sh arm64 the same as run, a cross compiler and an emulator
 #
 # Go is only looked for. No service is started.
 set -eu
 
 usage() {
-	echo "usage: $0 run|test|redis-suite|arm64 ..." >&2
+	echo "usage: $0 run|test|redis-suite|container|arm64 ..." >&2
 	exit 2
 }
 
@@ -70,6 +72,10 @@ for what; do
 	redis-suite)
 		have tclsh || need tcl
 		have dpkg-source || need dpkg-dev
+		;;
+	container)
+		have buildah || need buildah
+		have debootstrap || need debootstrap
 		;;
 	arm64)
 		have aarch64-linux-gnu-gcc || need gcc-aarch64-linux-gnu libc6-dev-arm64-cross
