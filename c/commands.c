@@ -6,6 +6,7 @@
 #include "_cgo_export.h"
 #include "commands.h"
 
+#include "args.h"
 #include "kea.h"
 
 #include <errno.h>
@@ -186,11 +187,11 @@ static char *apply(int command, RedisModuleString **argv, int argc)
 	struct kea_arg *args;
 	char *error;
 
-	args = RedisModule_Alloc(sizeof(*args) * (size_t)(argc + 1));
-	for (int i = 0; i < argc; i++)
-		args[i].bytes = RedisModule_StringPtrLen(argv[i], &args[i].len);
-	error = keaGoCommand((char *)table[command].name + strlen(PREFIX), args,
-			     argc);
+	args = kea_args_view(argv, argc, "ERR ", &error);
+	if (args)
+		error = keaGoCommand((char *)table[command].name +
+					     strlen(PREFIX),
+				     args, argc);
 	RedisModule_Free(args);
 	return error;
 }

@@ -5,6 +5,7 @@
 #include "_cgo_export.h"
 #include "config.h"
 
+#include "args.h"
 #include "kea.h"
 #include "redisapi.h"
 
@@ -62,10 +63,12 @@ static int set_text(const char *name, RedisModuleString *value, void *priv,
 {
 	size_t len;
 	const char *bytes = RedisModule_StringPtrLen(value, &len);
+	char *error = kea_args_too_long(len, "");
 
 	(void)priv;
-	return report(keaGoConfigSetText((char *)name, (char *)bytes, len),
-		      err);
+	if (!error)
+		error = keaGoConfigSetText((char *)name, (char *)bytes, len);
+	return report(error, err);
 }
 
 static int set_number(const char *name, long long value, void *priv,

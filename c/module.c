@@ -14,6 +14,7 @@
 #include "_cgo_export.h"
 #include "module.h"
 
+#include "args.h"
 #include "bus.h"
 #include "commands.h"
 #include "config.h"
@@ -193,10 +194,9 @@ static int load(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 	struct kea_arg *args;
 	char *error;
 
-	args = RedisModule_Alloc(sizeof(*args) * (size_t)(argc + 1));
-	for (int i = 0; i < argc; i++)
-		args[i].bytes = RedisModule_StringPtrLen(argv[i], &args[i].len);
-	error = keaGoLoad(args, argc);
+	args = kea_args_view(argv, argc, "", &error);
+	if (args)
+		error = keaGoLoad(args, argc);
 	RedisModule_Free(args);
 	if (log_error(ctx, error))
 		return REDISMODULE_ERR;

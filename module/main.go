@@ -189,7 +189,7 @@ func (m *module) Command(name string, args []string) error {
 		m.publisher.Disconnect(disconnectTimeout, func() {})
 	case "fallback_storage_size_set":
 		if changed, err = s.setArguments(sizePosition, args); err != nil {
-			err = fmt.Errorf("n: %q is not a 64-bit integer", args[0])
+			err = fmt.Errorf("n: %.32q is not a 64-bit integer", args[0])
 		}
 	case "keymask_clean":
 		changed, err = s.setArguments(maskPosition, nil)

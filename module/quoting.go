@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -13,13 +14,17 @@ import (
 
 var errQuotes = errors.New("unbalanced quotes")
 
-func splitQuoted(line string) (words []string, err error) {
+// splitQuoted splits a line into at most max words.
+func splitQuoted(line string, max int) (words []string, err error) {
 	for i := 0; ; {
 		for i < len(line) && blank(line[i]) {
 			i++
 		}
 		if i == len(line) {
 			return words, nil
+		}
+		if len(words) == max {
+			return nil, fmt.Errorf("more than %d words", max)
 		}
 		var word []byte
 		for i < len(line) && !blank(line[i]) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -25,11 +24,6 @@ type settings struct {
 	hosts  []hostname
 	masks  []keymask.Mask
 	all    bool // ALL among the masks
-}
-
-type hostname struct {
-	name string
-	port int // 0: the setting port
 }
 
 // setting is one row of the table that everything is made of: load arguments,
@@ -198,8 +192,30 @@ func (s *settings) setArguments(first int, args []string) (names []string, err e
 
 // ---- masks
 
+// maxMasks: with each of them an event costs more, and a list of masks that is
+// longer was made by a mistake. docs/reference.md says what a mask costs.
+const maxMasks = 100_000
+
+// boundMasks refuses masks that are too many, or too long, before they are parsed.
+func boundMasks(texts []string) error {
+	if len(texts) > maxMasks {
+		return fmt.Errorf("key_mask: %d masks, at most %d are taken", len(texts), maxMasks)
+	}
+	total := 0
+	for _, t := range texts {
+		total += len(t)
+	}
+	if total > keymask.MaxTotal {
+		return fmt.Errorf("key_mask: masks of %d bytes together, at most %d are taken", total, keymask.MaxTotal)
+	}
+	return nil
+}
+
 // setMasks replaces all masks.
 func (s *settings) setMasks(texts []string) error {
+	if err := boundMasks(texts); err != nil {
+		return err
+	}
 	raw := make([][]byte, len(texts))
 	for i, t := range texts {
 		raw[i] = []byte(t)
@@ -232,7 +248,7 @@ func (s *settings) maskTexts() []string {
 
 // setMaskLine takes the masks as one text, in redis.conf's own quoting.
 func (s *settings) setMaskLine(line string) error {
-	texts, err := splitQuoted(line)
+	texts, err := splitQuoted(line, maxMasks)
 	if err != nil {
 		return err
 	}
@@ -265,45 +281,6 @@ func readableFile(_ *settings, path string) error {
 		return err
 	}
 	return f.Close()
-}
-
-// setHosts takes the brokers in order of preference: name, name:port, [v6],
-// [v6]:port, separated by commas.
-func (s *settings) setHosts(text string) error {
-	var hosts []hostname
-	for _, part := range strings.Split(text, ",") {
-		h, err := parseHost(strings.TrimSpace(part))
-		if err != nil {
-			return err
-		}
-		hosts = append(hosts, h)
-	}
-	s.hosts = hosts
-	return nil
-}
-
-func parseHost(text string) (h hostname, err error) {
-	host, port := text, ""
-	switch {
-	case strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]"):
-		host = text[1 : len(text)-1]
-	case strings.HasPrefix(text, "["), strings.Count(text, ":") == 1:
-		if host, port, err = net.SplitHostPort(text); err != nil {
-			return h, fmt.Errorf("%q is no host", text)
-		}
-	case strings.Contains(text, ":"):
-		return h, fmt.Errorf("%q: put an IPv6 address in brackets", text)
-	}
-	if host == "" || strings.ContainsAny(host, " \t\r\n\x00[]") {
-		return h, fmt.Errorf("%q is no host", text)
-	}
-	h.name = host
-	if port != "" {
-		if h.port, err = strconv.Atoi(port); err != nil || h.port < 1 || h.port > 65535 {
-			return h, fmt.Errorf("%q: the port is not from 1 to 65535", text)
-		}
-	}
-	return h, nil
 }
 
 func (s *settings) setEvents(text string) error {

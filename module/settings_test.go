@@ -81,13 +81,13 @@ func TestMasksAreReplacedAddedAndCleaned(t *testing.T) {
 
 func TestQuotingGoesBothWays(t *testing.T) {
 	for _, words := range [][]string{nil, {"a"}, {"", " "}, {`"`, `\`, `'`}, {"\x00\xff\n", "ü"}, {"^a.*$", "two words"}} {
-		got, err := splitQuoted(joinQuoted(words))
+		got, err := splitQuoted(joinQuoted(words), len(words))
 		if err != nil || !reflect.DeepEqual(got, words) {
 			t.Errorf("%q: got %q, error %v", words, got, err)
 		}
 	}
 	for _, bad := range []string{`"a`, `'a`, `"a"b`, `'a'b`, `"\`} {
-		if got, err := splitQuoted(bad); err == nil {
+		if got, err := splitQuoted(bad, 9); err == nil {
 			t.Errorf("%s: got %q, want an error", bad, got)
 		}
 	}
@@ -97,11 +97,11 @@ func FuzzQuoting(f *testing.F) {
 	f.Add("a", "b c")
 	f.Add("", "\\x")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		got, err := splitQuoted(joinQuoted([]string{a, b}))
+		got, err := splitQuoted(joinQuoted([]string{a, b}), 2)
 		if err != nil || len(got) != 2 || got[0] != a || got[1] != b {
 			t.Errorf("%q %q: got %q, error %v", a, b, got, err)
 		}
-		_, _ = splitQuoted(a) // must not panic
+		_, _ = splitQuoted(a, 9) // must not panic
 	})
 }
 

@@ -4,6 +4,7 @@ package test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +26,9 @@ var (
 )
 
 const patience = 90 * time.Second
+
+// long asks for the tests that take minutes too: make test-matrix does.
+var long = flag.Bool("long", false, "run the tests that take minutes, too")
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 

@@ -18,7 +18,7 @@ import (
 
 // sources are those files of c/ that the driver is linked with; it includes
 // queue.c itself.
-var sources = []string{"module", "flow", "policy", "mirror", "demoted", "cluster", "slots", "lent", "list", "record", "spool", "home", "hook", "loop", "events", "publisher", "shutdown", "match", "redisapi", "info", "slack"}
+var sources = []string{"module", "flow", "policy", "mirror", "demoted", "cluster", "slots", "lent", "list", "record", "spool", "home", "hook", "loop", "events", "publisher", "shutdown", "match", "redisapi", "info", "slack", "args"}
 
 var driverPath string
 
