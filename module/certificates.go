@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -17,7 +16,7 @@ import (
 // at once, and at each connection, so that they can be rotated.
 
 // maxPEM bounds what is read: the largest bundles of authorities are below it.
-const maxPEM = 8 << 20
+const maxPEM = 2 << 20
 
 // systemAuthorities lets Go find the system's authorities where the server's
 // environment says that they are.
@@ -30,27 +29,10 @@ func systemAuthorities() {
 	}
 }
 
-// readPEM returns the blocks of a file. It reads regular files only: the main
-// thread must not wait for the other end of a pipe.
+// readPEM returns the blocks of a file.
 func readPEM(path string) (text []byte, blocks []*pem.Block, err error) {
-	status, err := os.Stat(path)
-	if err != nil {
+	if text, err = readFile(path, maxPEM); err != nil {
 		return nil, nil, err
-	}
-	if !status.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is no regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	text, err = io.ReadAll(io.LimitReader(f, maxPEM+1))
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(text) > maxPEM {
-		return nil, nil, fmt.Errorf("%s has more than %d bytes", path, maxPEM)
 	}
 	for rest := text; ; {
 		var block *pem.Block

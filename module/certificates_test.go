@@ -52,7 +52,7 @@ func TestFilesThatDoNotParseAreRefusedAndNamed(t *testing.T) {
 		setting, path, want string
 	}{
 		{"tls_ca_cert_file", "/does/not/exist", "/does/not/exist"},
-		{"tls_ca_cert_file", t.TempDir(), "no regular file"},
+		{"tls_ca_cert_file", t.TempDir(), "is not a regular file"},
 		{"tls_ca_cert_file", write(t, nil), "holds no certificate"},
 		{"tls_ca_cert_file", write(t, key), "holds no certificate"},
 		{"tls_ca_cert_file", write(t, append(certificate[:len(certificate):len(certificate)], broken...)), "certificate 2"},

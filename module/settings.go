@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 
@@ -54,7 +53,7 @@ var table = []setting{
 	{name: "key_mask", longest: maxMaskLine, check: (*settings).setMaskLine, positional: true},
 
 	{name: "vhost", text: "/", longest: maxShortText},
-	{name: "password_file", longest: maxPath, check: readableFile},
+	{name: "password_file", longest: maxPath, check: passwordFile},
 	{name: "format", text: "plain", longest: maxWord, check: formatName},
 	{name: "tls", kind: c.Bool, number: 0, max: 1},
 	{name: "tls_ca_cert_file", longest: maxPath, check: certificatesFile},
@@ -272,15 +271,12 @@ func (s *settings) compiled() ([]byte, int, error) {
 
 // ---- checks of texts
 
-func readableFile(_ *settings, path string) error {
+func passwordFile(_ *settings, path string) error {
 	if path == "" {
 		return nil
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return f.Close()
+	_, err := readPassword(path)
+	return err
 }
 
 func (s *settings) setEvents(text string) error {
@@ -300,12 +296,27 @@ func (s *settings) password() (string, error) {
 	if path == "" {
 		return s.texts["password"], nil
 	}
-	b, err := os.ReadFile(path)
+	password, err := readPassword(path)
 	if err != nil {
 		return "", fmt.Errorf("password_file: %w", err)
 	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	return strings.TrimSuffix(line, "\r"), nil
+	return password, nil
+}
+
+// maxPasswordFile bounds what is read: only the first line counts.
+const maxPasswordFile = 64 << 10
+
+func readPassword(path string) (string, error) {
+	text, err := readFile(path, maxPasswordFile)
+	if err != nil {
+		return "", err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	line = strings.TrimSuffix(line, "\r")
+	if len(line) > maxPassword {
+		return "", fmt.Errorf("the first line of %s has %d bytes, at most %d are taken", path, len(line), maxPassword)
+	}
+	return line, nil
 }
 
 func (s *settings) brokers() []amqp.Host {
