@@ -33,6 +33,7 @@ type Publisher struct {
 	enabled    bool
 	asked      bool // Connect was called: connect without a message
 	waiters    []func(error)
+	askedAt    time.Time // when the first of them came
 	closers    []func()  // waiting for Disconnect to be done
 	closeBy    time.Time // Disconnect's bound
 	cancelDial context.CancelFunc
@@ -116,6 +117,9 @@ func (p *Publisher) Connect(done func(error)) {
 			p.hurryLocked(time.Time{})
 		}
 		p.enabled, p.asked = true, true
+		if len(p.waiters) == 0 {
+			p.askedAt = time.Now()
+		}
 		p.waiters = append(p.waiters, done)
 	})
 }
@@ -168,6 +172,16 @@ func (p *Publisher) isWaitedFor() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.waiters) > 0
+}
+
+// waitedForSince is when the first who waits in Connect came; zero: nobody waits.
+func (p *Publisher) waitedForSince() (t time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiters) > 0 {
+		t = p.askedAt
+	}
+	return t
 }
 
 // closed tells all who wait in Disconnect.

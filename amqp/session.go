@@ -27,7 +27,8 @@ type session struct {
 	cfg  *Config // that the connection was made by
 
 	blocked    bool
-	rejections int // in a row
+	alarm      error // why
+	rejections int   // in a row
 	pace       pace
 	timer      *time.Timer
 	heard      time.Time // last answer, or when nothing was in flight
@@ -62,7 +63,10 @@ func (s *session) serve() error {
 			return err
 		}
 		p.show()
-		if dry && f.empty() && !s.blocked {
+		switch {
+		case s.blocked:
+			p.answer(s.alarm)
+		case dry && f.empty():
 			p.answer(nil) // there is nothing that the broker could take
 		}
 		if why := f.trouble(); why != nil {
@@ -256,8 +260,19 @@ func (s *session) deadline() time.Time {
 	return s.silentAt()
 }
 
+// silentAt is sooner when somebody waits in Connect, for an answer or another
+// session.
 func (s *session) silentAt() time.Time {
-	return s.heard.Add(max(confirmTimeout, 2*s.conn.heartbeat()))
+	at := s.heard.Add(max(confirmTimeout, 2*s.conn.heartbeat()))
+	if asked := s.p.waitedForSince(); !asked.IsZero() {
+		if asked.Before(s.heard) {
+			asked = s.heard
+		}
+		if sooner := asked.Add(s.cfg.ConnectTimeout); sooner.Before(at) {
+			at = sooner
+		}
+	}
+	return at
 }
 
 func (s *session) block(a *alarm) {
@@ -266,7 +281,7 @@ func (s *session) block(a *alarm) {
 	c := Change{State: Connected, Host: s.host.Name, Port: s.host.Port}
 	if a.on {
 		c.State, c.Err = Blocked, errors.New(a.reason)
-		s.p.answer(errors.New("the broker blocks publishing: " + a.reason))
+		s.alarm = errors.New("the broker blocks publishing: " + a.reason)
 	}
 	s.p.enter(c)
 }

@@ -150,6 +150,16 @@ func TestConnectAnswersOnlyWhenAMessageIsTaken(t *testing.T) {
 			}
 		})
 	}
+	for name, said := range map[string]replies{"nothing": {}, "that it blocks": {alarm: &alarm{true, "low on memory"}}} {
+		t.Run("a broker said before "+name, func(t *testing.T) {
+			published := make(chan struct{}, 100)
+			p := publisher(t, newNumbers(1), accepts(func(d *double, _ *Message) { d.says(said); published <- struct{}{} }))
+			in(t, "a message", published)
+			if err := in(t, "an answer", connecting(p)); err == nil {
+				t.Error("answered OK")
+			}
+		})
+	}
 	t.Run("not before", func(t *testing.T) {
 		var d *double
 		published := make(chan struct{}, 10)

@@ -15,6 +15,7 @@ type Script struct {
 
 	listener net.Listener
 	act      func(*Peer)
+	how      Hostile
 	mu       sync.Mutex
 	conns    map[net.Conn]bool
 	work     sync.WaitGroup
@@ -30,12 +31,17 @@ type Peer struct {
 
 // NewScript starts a broker; act runs for each connection that has come so far
 // as to publish.
-func NewScript(act func(*Peer)) (*Script, error) {
+func NewScript(act func(*Peer)) (*Script, error) { return newScript(act, Hostile{}) }
+
+// NewHostile starts a broker that does harm.
+func NewHostile(how Hostile) (*Script, error) { return newScript(func(*Peer) {}, how) }
+
+func newScript(act func(*Peer), how Hostile) (*Script, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	s := &Script{Port: l.Addr().(*net.TCPAddr).Port, listener: l, act: act, conns: map[net.Conn]bool{}}
+	s := &Script{Port: l.Addr().(*net.TCPAddr).Port, listener: l, act: act, how: how, conns: map[net.Conn]bool{}}
 	s.work.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -119,6 +125,14 @@ func (s *Script) serve(p *Peer) error {
 	if _, err := io.CopyN(io.Discard, in, 8); err != nil { // AMQP 0 0 9 1
 		return err
 	}
+	if s.how.Greet != nil {
+		go func() { // the other side's bytes are of no interest
+			_, _ = io.Copy(io.Discard, in)
+			p.conn.Close()
+		}()
+		s.how.Greet(p)
+		return nil
+	}
 	capabilities := ShortText("capabilities") + "F" + longText(
 		ShortText("publisher_confirms")+"t\x01"+ShortText("connection.blocked")+"t\x01")
 	if err := p.Send(0, method{10, 10}, "\x00\x09"+longText(capabilities)+longText("PLAIN EXTERNAL")+longText("en_US")); err != nil {
@@ -146,9 +160,17 @@ func (s *Script) serve(p *Peer) error {
 func (s *Script) hear(p *Peer, channel uint16, m method) error {
 	switch m {
 	case method{10, 11}: // start-ok: tune
-		return p.Send(0, method{10, 30}, "\x07\xff\x00\x02\x00\x00\x00\x3c")
+		tune := s.how.Tune
+		if tune == "" {
+			tune = "\x07\xff\x00\x02\x00\x00\x00\x3c"
+		}
+		return p.Send(0, method{10, 30}, tune)
 	case method{60, 40}: // basic.publish: ack
 		p.tag++
+		if s.how.Publish != nil {
+			s.how.Publish(p, p.tag)
+			return nil
+		}
 		return p.Send(channel, method{60, 80}, string(wire.BigEndian.AppendUint64(nil, p.tag))+"\x00")
 	}
 	answer, ok := answers[m]
