@@ -11,11 +11,10 @@
  * node, which delivers it. */
 static void leave(struct kea_flow *f)
 {
-	RedisModule_Log(f->ctx, "notice",
-			"the fallback list %s left with its "
-			"slot (%llu events)",
-			f->home.name.text,
-			(unsigned long long)kea_mirror_length(&f->mirror));
+	kea_flow_log(f, "notice",
+		     "the fallback list %s left with its slot (%llu events)",
+		     f->home.name.text,
+		     (unsigned long long)kea_mirror_length(&f->mirror));
 	kea_home_leave(&f->home);
 	kea_flow_lose_list(f);
 	kea_mirror_none(&f->mirror);
@@ -38,10 +37,9 @@ static void take_over(struct kea_flow *f, RedisModuleCtx *ctx,
 			kea_list_prepend(other, &list);
 		kea_list_close(&list);
 	}
-	RedisModule_Log(f->ctx, "notice",
-			"taking over the fallback list %s "
-			"(%llu events)",
-			name.text, (unsigned long long)n);
+	kea_flow_log(f, "notice",
+		     "taking over the fallback list %s (%llu events)",
+		     name.text, (unsigned long long)n);
 	kea_home_use(&f->home, &name);
 	f->home.asked = true;
 	kea_mirror_adopt(&f->mirror, n);
@@ -119,8 +117,8 @@ static void begin(struct kea_flow *f, RedisModuleCtx *ctx)
 	if (f->home.asked && f->captured == 0)
 		return;
 	if (kea_home_choose(&f->home, ctx))
-		RedisModule_Log(f->ctx, "notice", "the fallback list is %s",
-				f->home.name.text);
+		kea_flow_log(f, "notice", "the fallback list is %s",
+			     f->home.name.text);
 	f->home.asked = true;
 }
 

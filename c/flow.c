@@ -3,7 +3,11 @@
 
 #include "list.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+
+#define LINES_A_MINUTE 20
 
 struct kea_flow kea_flow;
 
@@ -54,6 +58,32 @@ void kea_flow_list_touched(struct kea_flow *f, const char *name, size_t len)
 	f->mirror.check = true;
 }
 
+void kea_flow_log(struct kea_flow *f, const char *level, const char *format, ...)
+{
+	long long now = RedisModule_Milliseconds();
+	char text[256], left_out[64] = "";
+	va_list args;
+
+	/* The clock may have been set back. */
+	if (now - f->log_minute_ms >= 60000 || now < f->log_minute_ms) {
+		f->log_minute_ms = now;
+		f->logged = 0;
+	}
+	if (f->logged >= LINES_A_MINUTE) {
+		f->unlogged++;
+		return;
+	}
+	f->logged++;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (f->unlogged > 0)
+		snprintf(left_out, sizeof(left_out),
+			 " (%u lines of this kind were left out)", f->unlogged);
+	f->unlogged = 0;
+	RedisModule_Log(f->ctx, level, "%s%s", text, left_out);
+}
+
 void kea_flow_drop(struct kea_flow *f, uint64_t n, const char *why)
 {
 	if (n == 0)
@@ -62,10 +92,10 @@ void kea_flow_drop(struct kea_flow *f, uint64_t n, const char *why)
 	if (f->drop_logged)
 		return;
 	f->drop_logged = true;
-	RedisModule_Log(f->ctx, "warning",
-			"events dropped (%s); the count goes on "
-			"in INFO, events_dropped",
-			why);
+	kea_flow_log(f, "warning",
+		     "events dropped (%s); the count goes on in INFO, "
+		     "events_dropped",
+		     why);
 }
 
 uint64_t kea_flow_unstored(const struct kea_flow *f)

@@ -19,7 +19,7 @@
 /* What a turn has left to be done. */
 struct kea_left {
 	bool some;   /* events that another turn could store or lend */
-	bool stores; /* memory holds more that should be stored: turn at once */
+	bool stores; /* more to store, or to drop from the list: turn at once */
 	bool barred; /* outbox, and the server lets nobody store now */
 };
 
@@ -43,6 +43,10 @@ struct kea_flow {
 	/* Counters for INFO. */
 	uint64_t stored, dropped;
 	bool drop_logged; /* since the backlog was last empty */
+
+	/* Of kea_flow_log. */
+	long long log_minute_ms; /* when the minute began */
+	unsigned logged, unlogged;
 };
 
 /* ctx is OnLoad's; log may be used for as long as the flow is. */
@@ -72,6 +76,14 @@ void kea_flow_forget_list(struct kea_flow *f);
 /* kea_flow_list_touched: somebody else touched a key that is a fallback list,
  * ours or another node's. Runs inside the keyspace callback. */
 void kea_flow_list_touched(struct kea_flow *f, const char *name, size_t len);
+
+/*
+ * kea_flow_log logs what has become of a list. Who may write a list's key can
+ * cause any number of such lines: so many a minute at most, and the next one
+ * says how many were left out.
+ */
+void kea_flow_log(struct kea_flow *f, const char *level, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* kea_flow_drop counts n events as dropped, and logs why, once until the
  * backlog is empty again. */

@@ -12,6 +12,14 @@
 #define STORE_SLICE 4096
 #define READ_SLICE_CHUNKS 2
 #define READ_SLICE_EVENTS 512
+/* And it drops at most so many elements more than it has stored, when the list's
+ * limit was made smaller. The model makes it small, to come across it. */
+#ifndef KEA_TRIM_SLICE
+#define KEA_TRIM_SLICE 4096
+#endif
+/* And so many elements at the list's head that are no events: anybody who may
+ * write the key can push any number. */
+#define ALIEN_SLICE 512
 /* Bytes lent at the most; one event may exceed it alone. */
 #define LENT_BYTES ((size_t)8 << 20)
 
@@ -29,6 +37,7 @@ struct turn {
 	bool master;
 	enum access access;
 	bool store_due;        /* when the turn began */
+	uint64_t stored;       /* f->stored, when the turn began */
 	struct kea_list list;  /* usable when the turn works with it */
 	bool lent;
 };
@@ -71,6 +80,15 @@ static bool uses_list(const struct kea_flow *f)
 	return f->settings.list_limit >= 0;
 }
 
+/* excess: elements above the list's limit. */
+static uint64_t excess(const struct kea_flow *f)
+{
+	int64_t limit = f->settings.list_limit;
+	uint64_t len = kea_mirror_length(&f->mirror);
+
+	return limit > 0 && len > (uint64_t)limit ? len - (uint64_t)limit : 0;
+}
+
 /* store_due reports whether the settings want events stored in this turn. */
 static bool store_due(const struct kea_flow *f)
 {
@@ -96,7 +114,8 @@ static bool list_needed(const struct kea_flow *f)
 
 	return m->check || !kea_mirror_known(m) ||
 	       (news && kea_mirror_lent(m) > 0) ||
-	       (m->pending > 0 && room_to_lend(f) > 0) || store_due(f);
+	       (m->pending > 0 && room_to_lend(f) > 0) || store_due(f) ||
+	       excess(f) > 0;
 }
 
 /* ---- reconcile ------------------------------------------------------------ */
@@ -104,13 +123,15 @@ static bool list_needed(const struct kea_flow *f)
 /* compare makes our picture agree with the list, which is open. */
 static void compare(struct turn *t)
 {
+	struct kea_mirror *m = &t->f->mirror;
+	uint64_t len = kea_list_length(&t->list);
 	struct kea_record id;
-	bool event = kea_list_id(&t->list, 0, &id);
+	/* To look at an element copies it: only where the picture needs it. */
+	bool event = kea_mirror_known(m) && len != kea_mirror_length(m) &&
+		     kea_list_id(&t->list, 0, &id);
 
 	kea_flow_drop(t->f,
-		      kea_mirror_reconcile(&t->f->mirror,
-					   kea_list_length(&t->list),
-					   event ? &id : NULL),
+		      kea_mirror_reconcile(m, len, event ? &id : NULL),
 		      "the fallback list was changed by others");
 }
 
@@ -138,10 +159,9 @@ static void wrong_type(struct kea_flow *f)
 
 	if (f->mirror.picture == KEA_PICTURE_WRONG_TYPE)
 		return;
-	RedisModule_Log(f->ctx, "warning",
-			"the fallback key holds a value of "
-			"another type; nothing can be stored until it is "
-			"removed");
+	kea_flow_log(f, "warning",
+		     "the fallback key holds a value of another type; nothing "
+		     "can be stored until it is removed");
 	kea_flow_drop(f, pending, "the fallback key was overwritten");
 	kea_flow_lose_list(f);
 	kea_mirror_wrong_type(&f->mirror);
@@ -285,19 +305,21 @@ static void lend_memory(struct turn *t, bool stored)
 	}
 }
 
-/* trim keeps the list's limit: the oldest go. */
+/* trim keeps the list's limit: the oldest go, in slices where a smaller limit
+ * was set. */
 static void trim(struct turn *t)
 {
 	struct kea_flow *f = t->f;
-	int64_t limit = f->settings.list_limit;
-	uint64_t len = kea_mirror_length(&f->mirror), excess;
+	uint64_t n = excess(f), most = f->stored - t->stored + KEA_TRIM_SLICE;
 
-	if (limit <= 0 || len <= (uint64_t)limit)
+	if (n == 0)
 		return;
-	excess = len - (uint64_t)limit;
-	kea_list_drop(&t->list, excess);
-	kea_flow_drop(f, kea_mirror_trimmed(&f->mirror, excess),
+	if (n > most)
+		n = most;
+	kea_list_drop(&t->list, n);
+	kea_flow_drop(f, kea_mirror_trimmed(&f->mirror, n),
 		      "the fallback list is full");
+	f->left.stores |= excess(f) > 0;
 	KEA_FAULT("trimmed");
 }
 
@@ -341,6 +363,21 @@ static bool read_list(struct turn *t, uint32_t max, bool *alien)
 	return true;
 }
 
+/* drop_aliens drops elements at the list's head that are no events. */
+static void drop_aliens(struct turn *t)
+{
+	struct kea_record id;
+	uint64_t n = 0;
+
+	for (; n < ALIEN_SLICE && kea_list_length(&t->list) > 0; n++) {
+		if (kea_list_id(&t->list, 0, &id))
+			break;
+		kea_list_drop(&t->list, 1);
+	}
+	kea_mirror_dropped(&t->f->mirror, n);
+	kea_flow_drop(t->f, n, "no event in a list element");
+}
+
 /* lend_list lends a slice of the list. */
 static void lend_list(struct turn *t)
 {
@@ -360,9 +397,7 @@ static void lend_list(struct turn *t)
 				 &alien);
 		if (alien && f->mirror.held == 0 && may_write(t)) {
 			/* Nothing of ours in front of it any more. */
-			kea_list_drop(&t->list, 1);
-			kea_mirror_dropped(&f->mirror, 1);
-			kea_flow_drop(f, 1, "no event in a list element");
+			drop_aliens(t);
 		} else if (!read) {
 			break;
 		}
@@ -441,7 +476,8 @@ bool kea_policy_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 			  .ctx = ctx,
 			  .master = flags & REDISMODULE_CTX_FLAGS_MASTER,
 			  .access = access_to_list(flags, how),
-			  .store_due = store_due(f) };
+			  .store_due = store_due(f),
+			  .stored = f->stored };
 
 	f->left.stores = false;
 	reconcile(&t);

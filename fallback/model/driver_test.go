@@ -20,6 +20,10 @@ import (
 // queue.c itself.
 var sources = []string{"module", "flow", "policy", "mirror", "demoted", "cluster", "slots", "lent", "list", "record", "spool", "home", "hook", "loop", "events", "publisher", "shutdown", "match", "redisapi", "info", "slack", "args"}
 
+// trimSlice is how many elements a turn of the driver drops from the list more
+// than it has stored.
+const trimSlice = 16
+
 var driverPath string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -47,7 +51,7 @@ func compile(out string) error {
 	}
 	c := filepath.Join("..", "..", "c")
 	args := []string{"-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Werror",
-		"-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DKEA_FAULTS",
+		"-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DKEA_FAULTS", fmt.Sprintf("-DKEA_TRIM_SLICE=%d", trimSlice),
 		"-I" + filepath.Join(c, "test", "stub"), "-o", out, filepath.Join(c, "test", "flow_driver.c")}
 	for _, name := range sources {
 		args = append(args, filepath.Join(c, name+".c"))
