@@ -2,7 +2,7 @@
  * hook.c: the keyspace callback, the path of every event. It runs inside the
  * command that touched the key, with the server's lock held, so its cost is
  * added to that command. It may not block, log, or call Go; and it does not
- * write to the dataset, but for the one gap that after_turn tells of.
+ * write to the dataset, except in the one gap that after_turn describes.
  *
  * event and key are borrowed and die when we return; their bytes are copied
  * into the queue. A slow broker must never become a slow Redis.

@@ -23,7 +23,7 @@
 
 #include <stdatomic.h>
 
-/* Runs that can be out at a time. One a turn at the least, so this bounds the
+/* Runs that can be out at a time. A turn lends at least one, so this bounds the
  * turns, not the events, that may be in flight. A power of two. */
 #define KEA_LENT_RUNS 1024
 

@@ -37,7 +37,7 @@ uint64_t kea_list_length(const struct kea_list *l);
 void kea_list_push(struct kea_list *l, const struct kea_run *run);
 
 /* The id of the element at index (negative: from the end); false when there is
- * no such element or it is no record. */
+ * no such element or it is not a record. */
 bool kea_list_id(struct kea_list *l, long index, struct kea_record *head);
 
 /* Pops the n oldest elements. */
@@ -53,7 +53,7 @@ void kea_list_prepend(struct kea_list *l, struct kea_list *from);
 /*
  * Copies elements from index on into a loose chunk of q: at most max, at most
  * one chunk. *run is the copy (count 0: nothing, and no chunk). Stops before
- * an element that is no record and sets *alien.
+ * an element that is not a record and sets *alien.
  */
 void kea_list_read(struct kea_list *l, struct kea_queue *q, long index,
 		   uint32_t max, struct kea_run *run, bool *alien);

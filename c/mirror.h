@@ -73,7 +73,7 @@ void kea_mirror_adopt(struct kea_mirror *m, uint64_t n);
 
 /*
  * kea_mirror_reconcile makes the picture agree with the list, which has len
- * elements, the oldest of them with this id (NULL: it is no event), after
+ * elements, the oldest of them with this id (NULL: it is not an event), after
  * somebody else has changed it: deleted, trimmed, flushed, swapped, evicted,
  * restored. It returns how many pending elements are gone.
  */
@@ -102,7 +102,7 @@ uint64_t kea_mirror_pass(struct kea_mirror *m, uint64_t n);
 /* The n oldest elements were dropped for the list's limit. It returns how many
  * of them were nowhere else. */
 uint64_t kea_mirror_trimmed(struct kea_mirror *m, uint64_t n);
-/* n pending elements that are no events were dropped; nothing is held. */
+/* n pending elements that are not events were dropped; nothing is held. */
 void kea_mirror_dropped(struct kea_mirror *m, uint64_t n);
 
 /* kea_mirror_reclaimed: nothing is lent any more. It returns how many events

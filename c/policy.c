@@ -17,10 +17,10 @@
 #ifndef KEA_TRIM_SLICE
 #define KEA_TRIM_SLICE 4096
 #endif
-/* And so many elements at the list's head that are no events: anybody who may
+/* And so many elements at the list's head that are not events: anybody who may
  * write the key can push any number. */
 #define ALIEN_SLICE 512
-/* Bytes lent at the most; one event may exceed it alone. */
+/* The most bytes lent; one event may exceed it alone. */
 #define LENT_BYTES ((size_t)8 << 20)
 
 /* What a turn may do with the list's key. */
@@ -363,7 +363,7 @@ static bool read_list(struct turn *t, uint32_t max, bool *alien)
 	return true;
 }
 
-/* drop_aliens drops elements at the list's head that are no events. */
+/* drop_aliens drops the elements at the list's head that are not events. */
 static void drop_aliens(struct turn *t)
 {
 	struct kea_record id;

@@ -7,12 +7,12 @@
 
 #include "lent.h"
 
-/* [main] kea_publisher_init returns what is lent, which lives for ever; NULL:
- * there is no descriptor to be had. window: kea_publisher_set_window. */
+/* [main] kea_publisher_init returns what is lent, which is never freed; NULL:
+ * the system has no descriptor left. */
 struct kea_lent *kea_publisher_init(void);
 void kea_publisher_free(void);
 
-/* [main] How many events are lent at the most; a hint. */
+/* [main] The most events that are lent; a hint. */
 void kea_publisher_set_window(uint32_t window);
 
 /* [main] kea_wake_publisher wakes the publisher if it sleeps: by an eventfd that

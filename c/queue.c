@@ -239,12 +239,6 @@ struct kea_chunk *kea_queue_loose_chunk(struct kea_queue *q, size_t size)
 	return chunk_new(q, size);
 }
 
-void kea_queue_drop_loose(struct kea_queue *q, struct kea_chunk *chunk)
-{
-	assert(chunk->live == 0);
-	chunk_free(q, chunk);
-}
-
 void *kea_chunk_add(struct kea_chunk *chunk, size_t len)
 {
 	if (chunk->size - chunk->used < kea_record_room(len))

@@ -4,7 +4,7 @@
  *
  * Threads: a queue belongs to whoever holds the server's lock (the main
  * thread, or another module's thread that holds it). Nobody else may call
- * anything here. Records that kea_lent.h lends to the publisher stay readable
+ * anything here. Records that are lent to the publisher (lent.h) stay readable
  * for it: their chunk lives until the last record in it is released.
  *
  * A chain of chunks and not one ring, because a script may make a million
@@ -100,9 +100,6 @@ void kea_run_release(struct kea_queue *q, struct kea_run *run, uint32_t n);
  * size usable bytes, for the caller to fill with kea_chunk_add. Once its
  * records are released it returns to the spares. */
 struct kea_chunk *kea_queue_loose_chunk(struct kea_queue *q, size_t size);
-
-/* kea_queue_drop_loose gives back a loose chunk that holds no record. */
-void kea_queue_drop_loose(struct kea_queue *q, struct kea_chunk *chunk);
 
 /* kea_chunk_add appends a record to a loose chunk; NULL when it is full. */
 void *kea_chunk_add(struct kea_chunk *chunk, size_t len);
