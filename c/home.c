@@ -1,6 +1,8 @@
 /* home.c: see home.h. */
 #include "home.h"
 
+#include "hashslot.h"
+#include "nodes.h"
 #include "slots.h"
 
 #include <stdio.h>
@@ -157,7 +159,7 @@ bool kea_home_choose(struct kea_home *h, RedisModuleCtx *ctx)
 	RedisModuleString *key;
 	int tag;
 
-	if (!id || kea_slots_own(ctx, own) == 0)
+	if (!id || kea_nodes_own(ctx, own) == 0)
 		return false;
 	/* A slot that the server does not let us write to is not tried again. */
 	for (int i = 0; !chosen && i < SLOTS_TRIED; i++) {

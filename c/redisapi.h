@@ -33,6 +33,9 @@ typedef struct RedisModuleScanCursor RedisModuleScanCursor;
 #define REDISMODULE_READ 1
 #define REDISMODULE_WRITE 2
 #define REDISMODULE_OPEN_KEY_NOTOUCH (1 << 16)
+/* Also without notification, statistics and expiry: 7.2 and newer; 7.0 ignores
+ * what it does not know. */
+#define KEA_OPEN_KEY_UNSEEN (REDISMODULE_OPEN_KEY_NOTOUCH | 7 << 17)
 
 #define REDISMODULE_KEYTYPE_EMPTY 0
 #define REDISMODULE_KEYTYPE_LIST 2
@@ -253,6 +256,9 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 	X(const char *, CallReplyStringPtr,                                    \
 	  (RedisModuleCallReply *, size_t *))                                  \
 	X(void, FreeCallReply, (RedisModuleCallReply *))                       \
+	X(size_t, CallReplyLength, (RedisModuleCallReply *))                   \
+	X(RedisModuleCallReply *, CallReplyArrayElement,                       \
+	  (RedisModuleCallReply *, size_t))                                    \
 	X(unsigned long long, DbSize, (RedisModuleCtx *))                      \
 	X(RedisModuleScanCursor *, ScanCursorCreate, (void))                   \
 	X(void, ScanCursorDestroy, (RedisModuleScanCursor *))                  \

@@ -1,9 +1,12 @@
 /* slots.c: see slots.h. */
 #include "slots.h"
 
+#include "hashslot.h"
+#include "nodes.h"
+
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* What is known of a slot. Only LEFT drops an event without a further question. */
 enum {
@@ -92,178 +95,7 @@ void kea_slots_end_turn(void)
 	slots.left = slots.importing_read = false;
 }
 
-/* ---- hash slots ----------------------------------------------------------- */
-
-/* CRC-16/XMODEM, four bits at a time. */
-static unsigned crc(unsigned crc, const char *bytes, size_t len)
-{
-	static const uint16_t by_nibble[16] = {
-		0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5, 0x60c6, 0x70e7,
-		0x8108, 0x9129, 0xa14a, 0xb16b, 0xc18c, 0xd1ad, 0xe1ce, 0xf1ef,
-	};
-
-	for (size_t i = 0; i < len; i++) {
-		unsigned c = (uint8_t)bytes[i];
-
-		crc = crc << 4 ^ by_nibble[(crc >> 12 ^ c >> 4) & 15];
-		crc = crc << 4 ^ by_nibble[(crc >> 12 ^ c) & 15];
-	}
-	return crc & 0xffff;
-}
-
-unsigned kea_slot_of(const char *key, size_t len)
-{
-	const char *open = memchr(key, '{', len), *close;
-
-	if (open) {
-		size_t rest = len - (size_t)(open + 1 - key);
-
-		close = memchr(open + 1, '}', rest);
-		if (close && close > open + 1) {
-			key = open + 1;
-			len = (size_t)(close - key);
-		}
-	}
-	return crc(0, key, len) % KEA_SLOTS;
-}
-
-int kea_slots_tag(const bool marked[KEA_SLOTS])
-{
-	unsigned last[1000];
-	char digits[3];
-
-	for (unsigned i = 0; i < 1000; i++) {
-		digits[0] = (char)('0' + i / 100);
-		digits[1] = (char)('0' + i / 10 % 10);
-		digits[2] = (char)('0' + i % 10);
-		last[i] = crc(0, digits, 3);
-	}
-	/* A CRC is linear: that of six digits is that of the first three and
-	 * three zero bytes, and that of the last three, added up. So a million
-	 * tags, 60 a slot, cost a millisecond at the most. */
-	for (unsigned i = 0; i < 1000; i++) {
-		unsigned first = crc(last[i], "\0\0\0", 3);
-
-		for (unsigned k = 0; k < 1000; k++)
-			if (marked[(first ^ last[k]) % KEA_SLOTS])
-				return (int)(i * 1000 + k);
-	}
-	return -1;
-}
-
-/* ---- CLUSTER NODES -------------------------------------------------------- */
-
-struct slot_range {
-	unsigned first, last;
-	bool leaving, coming;
-};
-
-/* next_slots reads the next word of a node's slots: "0-5460", "7",
- * "[93->-<id>]" (leaving), "[77-<-<id>]" (coming). False: none is left. */
-static bool next_slots(const char **p, struct slot_range *r)
-{
-	char *after;
-
-	while (**p == ' ')
-		(*p)++;
-	r->leaving = r->coming = **p == '[';
-	*p += r->leaving;
-	if (**p < '0' || **p > '9')
-		return false;
-	r->first = r->last = (unsigned)strtoul(*p, &after, 10);
-	if (r->leaving) {
-		r->coming = strncmp(after, "-<-", 3) == 0;
-		r->leaving = !r->coming;
-	} else if (*after == '-') {
-		r->last = (unsigned)strtoul(after + 1, &after, 10);
-	}
-	*p = after + strcspn(after, " ");
-	return r->first <= r->last && r->last < KEA_SLOTS;
-}
-
-/* is_myself: a comma-separated list of flags has "myself". */
-static bool is_myself(const char *flags, size_t len)
-{
-	for (const char *end = flags + len; flags < end;) {
-		const char *comma = memchr(flags, ',', (size_t)(end - flags));
-		size_t n = (size_t)((comma ? comma : end) - flags);
-
-		if (n == 6 && memcmp(flags, "myself", n) == 0)
-			return true;
-		flags += n + 1;
-	}
-	return false;
-}
-
-/* my_slots finds the slots in this node's line: "id address flags master ping
- * pong epoch link slots…". An address holds a host name, which others choose;
- * it has no blank. NULL when the line is not this node's. */
-static const char *my_slots(const char *line)
-{
-	for (int field = 0; field < 8; field++) {
-		size_t n = strcspn(line, " ");
-
-		if (field == 2 && !is_myself(line, n))
-			return NULL;
-		line += n;
-		if (*line)
-			line++;
-	}
-	return line;
-}
-
-/* each_of_mine calls visit with each range of slots of this node's line. */
-static void each_of_mine(RedisModuleCtx *ctx,
-			 void (*visit)(void *arg, const struct slot_range *r),
-			 void *arg)
-{
-	RedisModuleCallReply *reply =
-		RedisModule_Call(ctx, "CLUSTER", "c", "NODES");
-	char *text = NULL, *line, *rest;
-	const char *bytes, *mine;
-	struct slot_range r;
-	size_t len;
-
-	bytes = reply ? RedisModule_CallReplyStringPtr(reply, &len) : NULL;
-	if (bytes) {
-		text = RedisModule_Alloc(len + 1);
-		memcpy(text, bytes, len);
-		text[len] = 0;
-	}
-	for (line = text; line; line = rest) {
-		rest = strchr(line, '\n');
-		if (rest)
-			*rest++ = 0;
-		mine = my_slots(line);
-		if (!mine)
-			continue;
-		while (next_slots(&mine, &r))
-			visit(arg, &r);
-		break;
-	}
-	if (reply)
-		RedisModule_FreeCallReply(reply);
-	RedisModule_Free(text);
-}
-
-static void note_own(void *own, const struct slot_range *r)
-{
-	for (unsigned i = r->first; i <= r->last; i++)
-		((bool *)own)[i] = !r->leaving && !r->coming;
-}
-
-unsigned kea_slots_own(RedisModuleCtx *ctx, bool own[KEA_SLOTS])
-{
-	unsigned n = 0;
-
-	memset(own, 0, KEA_SLOTS * sizeof(own[0]));
-	each_of_mine(ctx, note_own, own);
-	for (unsigned i = 0; i < KEA_SLOTS; i++)
-		n += own[i];
-	return n;
-}
-
-static void note_importing(void *unused, const struct slot_range *r)
+static void note_importing(void *unused, const struct kea_slot_range *r)
 {
 	(void)unused;
 	if (r->coming)
@@ -276,7 +108,7 @@ static bool importing(RedisModuleCtx *ctx, unsigned slot)
 {
 	if (!slots.importing_read) {
 		unmark_all(IMPORTING);
-		each_of_mine(ctx, note_importing, NULL);
+		kea_nodes_mine(ctx, note_importing, NULL);
 		slots.importing_read = true;
 	}
 	return slots.marks[slot] & IMPORTING;
@@ -449,10 +281,91 @@ static void on_valkey_migration(RedisModuleCtx *ctx, RedisModuleEvent e,
 	slots.moved();
 }
 
+/* field finds a field's text in a reply of names and values; NULL: none. */
+static const char *field(RedisModuleCallReply *entry, const char *name,
+			 size_t *len)
+{
+	size_t n = RedisModule_CallReplyLength(entry);
+	bool next = false;
+
+	for (size_t i = 0; i < n; i++) {
+		const char *text = RedisModule_CallReplyStringPtr(
+			RedisModule_CallReplyArrayElement(entry, i), len);
+
+		if (next)
+			return text;
+		next = i % 2 == 0 && text && *len == strlen(name) &&
+		       memcmp(text, name, *len) == 0;
+	}
+	return NULL;
+}
+
+/* mark_text marks the slots of "0-5460 7 …". */
+static void mark_text(const char *text, size_t len)
+{
+	unsigned number[2] = { 0 };
+	int which = 0;
+
+	for (size_t i = 0; i <= len; i++) {
+		char c = i < len ? text[i] : ' ';
+
+		if (c >= '0' && c <= '9') {
+			number[which] = number[which] * 10 + (unsigned)(c - '0');
+		} else if (c == '-') {
+			which = 1;
+		} else if (i > 0 && text[i - 1] >= '0' && text[i - 1] <= '9') {
+			mark_range(number[0], number[which], true, false);
+			number[0] = number[1] = 0;
+			which = 0;
+		}
+	}
+}
+
+/* mark_task marks what an import brings that was begun before we were loaded,
+ * and has not ended: that it has says one of these words. */
+static void mark_task(RedisModuleCallReply *task)
+{
+	static const char *const ends[] = { "completed", "success", "failed",
+					    "canceled", "cancelled" };
+	const char *text;
+	size_t len;
+
+	text = field(task, "operation", &len);
+	if (!text || len != 6 || strncasecmp(text, "import", len) != 0)
+		return;
+	text = field(task, "state", &len);
+	for (size_t i = 0; text && i < sizeof(ends) / sizeof(ends[0]); i++)
+		if (len == strlen(ends[i]) && memcmp(text, ends[i], len) == 0)
+			return;
+	text = field(task, kea_api_is_valkey ? "slot_ranges" : "slots", &len);
+	if (text)
+		mark_text(text, len);
+}
+
+/* mark_running: an import may be under way when the module is loaded. */
+static void mark_running(RedisModuleCtx *ctx)
+{
+	RedisModuleCallReply *tasks =
+		kea_api_is_valkey ?
+			RedisModule_Call(ctx, "CLUSTER", "c",
+					 "GETSLOTMIGRATIONS") :
+			RedisModule_Call(ctx, "CLUSTER", "ccc", "MIGRATION",
+					 "STATUS", "ALL");
+
+	for (size_t i = 0; tasks && i < RedisModule_CallReplyLength(tasks); i++) {
+		RedisModuleCallReply *task =
+			RedisModule_CallReplyArrayElement(tasks, i);
+
+		if (task)
+			mark_task(task);
+	}
+	if (tasks)
+		RedisModule_FreeCallReply(tasks);
+}
+
 void kea_slots_subscribe(RedisModuleCtx *ctx, void (*moved)(void))
 {
-	RedisModuleEvent e = { .id = REDIS_MIGRATION,
-			       .dataver = 1 };
+	RedisModuleEvent e = { .id = REDIS_MIGRATION, .dataver = 1 };
 
 	if (!slots.cluster)
 		return;
@@ -463,10 +376,11 @@ void kea_slots_subscribe(RedisModuleCtx *ctx, void (*moved)(void))
 	else if (!RedisModule_ClusterCanAccessKeysInSlot)
 		return;
 	/* Refused by servers that have no such migration. */
-	RedisModule_SubscribeToServerEvent(ctx, e,
-					   kea_api_is_valkey ?
-						   on_valkey_migration :
-						   on_redis_migration);
+	if (RedisModule_SubscribeToServerEvent(
+		    ctx, e,
+		    kea_api_is_valkey ? on_valkey_migration :
+					on_redis_migration) == REDISMODULE_OK)
+		mark_running(ctx);
 }
 
 void kea_slots_init(RedisModuleCtx *ctx, bool cluster)

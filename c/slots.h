@@ -22,8 +22,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define KEA_SLOTS 16384
-
 enum kea_slot {
 	KEA_SLOT_OWNED,
 	KEA_SLOT_FOREIGN, /* another node's, or leaving, and the key with it */
@@ -73,16 +71,5 @@ bool kea_slot_arrives(const char *key, size_t len);
 /* kea_slot_ask asks the server whether a key may be written here, one that may
  * not exist. Not in a keyspace callback. */
 enum kea_slot kea_slot_ask(RedisModuleCtx *ctx, RedisModuleString *key);
-
-/* kea_slots_own marks the slots that this node owns and is not giving away, and
- * returns how many they are. */
-unsigned kea_slots_own(RedisModuleCtx *ctx, bool own[KEA_SLOTS]);
-
-/* Redis's hash slot of a key (CRC-16/XMODEM of its hash tag, if it has one). */
-unsigned kea_slot_of(const char *key, size_t len);
-
-/* kea_slots_tag is a number below 1,000,000 whose six digits, as a hash tag, are
- * in one of the slots that are marked; -1 when none is. */
-int kea_slots_tag(const bool marked[KEA_SLOTS]);
 
 #endif /* KEA_SLOTS_H */

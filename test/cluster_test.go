@@ -22,6 +22,7 @@ type cluster struct {
 	t     *testing.T
 	queue *servers.Consumer
 	name  string
+	load  string // the line loadmodule
 
 	mu      sync.Mutex
 	written []string // keys whose SET was acknowledged
@@ -33,15 +34,27 @@ type cluster struct {
 // the broker through a proxy.
 func startCluster(t *testing.T, config ...string) (*cluster, *servers.Proxy) {
 	t.Helper()
+	return startNodes(t, servers.NewCluster, 3, "A", config)
+}
+
+// startMasters starts masters without replicas.
+func startMasters(t *testing.T, masters int, events string, config ...string) (*cluster, *servers.Proxy) {
+	t.Helper()
+	return startNodes(t, servers.NewMasters, masters, events, config)
+}
+
+func startNodes(t *testing.T, start func(int, ...string) (*servers.Cluster, error), masters int, events string,
+	config []string) (*cluster, *servers.Proxy) {
+	t.Helper()
 	proxy, err := servers.NewProxy(fmt.Sprintf("127.0.0.1:%d", broker.Port))
 	must(t, err)
 	t.Cleanup(proxy.Cut)
 	c := &cluster{t: t, name: name(t)}
 	must(t, broker.Bind(c.name, "amq.direct", c.name, nil))
 	c.queue = broker.Consume(c.name)
-	load := strings.Join([]string{"loadmodule", module(t), "A", "127.0.0.1", strconv.Itoa(proxy.Port), "guest", "guest", "5",
+	c.load = strings.Join([]string{"loadmodule", module(t), events, "127.0.0.1", strconv.Itoa(proxy.Port), "guest", "guest", "5",
 		"amq.direct", c.name, "2", "10000000", "ALL"}, " ")
-	c.Cluster, err = servers.NewCluster(3, append([]string{load, "key_evt_amqp.reconnect_delay_max 300"}, config...)...)
+	c.Cluster, err = start(masters, append([]string{c.load, "key_evt_amqp.reconnect_delay_max 300"}, config...)...)
 	t.Cleanup(func() {
 		c.queue.Close()
 		for i, n := range c.Nodes {

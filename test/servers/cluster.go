@@ -14,7 +14,7 @@ import (
 )
 
 // Cluster is a Redis Cluster on 127.0.0.1: masters first, then a replica of
-// each.
+// each, if there are any.
 type Cluster struct {
 	Nodes []*Redis
 	*redis.ClusterClient
@@ -24,14 +24,23 @@ type Cluster struct {
 
 // NewCluster starts masters and as many replicas, each with the lines of
 // config, and waits until all agree.
-func NewCluster(masters int, config ...string) (c *Cluster, err error) {
+func NewCluster(masters int, config ...string) (*Cluster, error) {
+	return newCluster(masters, masters, config)
+}
+
+// NewMasters starts a cluster without replicas.
+func NewMasters(masters int, config ...string) (*Cluster, error) {
+	return newCluster(masters, 0, config)
+}
+
+func newCluster(masters, replicas int, config []string) (c *Cluster, err error) {
 	c = &Cluster{config: config}
 	defer func() {
 		if err != nil {
 			c.Close()
 		}
 	}()
-	for range 2 * masters {
+	for range masters + replicas {
 		if _, err = c.Add(); err != nil {
 			return c, err
 		}
@@ -57,8 +66,12 @@ func NewCluster(masters int, config ...string) (c *Cluster, err error) {
 			return c, err
 		}
 	}
+	var addrs []string
+	for _, n := range c.Nodes[:masters] {
+		addrs = append(addrs, n.Addr())
+	}
 	c.ClusterClient = redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs: []string{c.Nodes[0].Addr(), c.Nodes[1].Addr(), c.Nodes[2].Addr()}, Protocol: 2,
+		Addrs: addrs, Protocol: 2,
 		DisableIdentity: true, MaxRedirects: 16, ReadTimeout: 60 * time.Second,
 		MinRetryBackoff: 20 * time.Millisecond, MaxRetryBackoff: 500 * time.Millisecond,
 	})
