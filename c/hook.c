@@ -46,12 +46,47 @@ static void append(const char *event, const char *key, size_t key_len, int db)
 			 &e);
 }
 
+/*
+ * database_of an event. In a transaction Valkey 9 answers GetSelectedDb with the
+ * transaction's: wrong where a command makes an event in another database than
+ * its own. COPY and MOVE do, in making the key, or in finding that one of its
+ * name has expired; and what EXEC evicts may be anywhere. A handle knows. It is
+ * opened for writing for there may be no key, and changes nothing.
+ */
+static int database_of(RedisModuleCtx *ctx, int type, const char *event,
+		       RedisModuleString *key)
+{
+	int db = RedisModule_GetSelectedDb(ctx);
+	RedisModuleKey *k;
+	bool elsewhere = type == REDISMODULE_NOTIFY_NEW ||
+			 type == REDISMODULE_NOTIFY_EXPIRED ||
+			 type == REDISMODULE_NOTIFY_EVICTED ||
+			 (type == REDISMODULE_NOTIFY_GENERIC &&
+			  (strcmp(event, "copy_to") == 0 ||
+			   strcmp(event, "move_to") == 0));
+
+	if (!elsewhere || !kea_api_is_valkey ||
+	    !RedisModule_GetDbIdFromModuleKey ||
+	    !(RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_MULTI))
+		return db;
+	k = RedisModule_OpenKey(ctx, key, REDISMODULE_WRITE | KEA_OPEN_KEY_UNSEEN);
+	if (k) {
+		db = RedisModule_GetDbIdFromModuleKey(k);
+		RedisModule_CloseKey(k);
+	}
+	return db;
+}
+
 /* list_touched: a fallback list. Somebody else's doing, for we write without
  * events: look at the list again. */
-static bool list_touched(RedisModuleCtx *ctx, const char *bytes, size_t len)
+static bool list_touched(RedisModuleCtx *ctx, int type, const char *event,
+			 RedisModuleString *key)
 {
+	size_t len;
+	const char *bytes = RedisModule_StringPtrLen(key, &len);
+
 	if (!kea_home_is(&kea_flow.home, bytes, len) ||
-	    RedisModule_GetSelectedDb(ctx) != 0)
+	    database_of(ctx, type, event, key) != 0)
 		return false;
 	kea_flow_list_touched(&kea_flow, bytes, len);
 	return true;
@@ -97,7 +132,7 @@ static void capture(RedisModuleCtx *ctx, int type, const char *event,
 		return;
 	bytes = RedisModule_StringPtrLen(key, &len);
 	/* Also on a replica and while loading: it may be ours one day. */
-	if (list_touched(ctx, bytes, len) || !wanted ||
+	if (list_touched(ctx, type, event, key) || !wanted ||
 	    !kea_hook.active_master)
 		return;
 	if (!kea_match(kea_hook.masks, (const uint8_t *)bytes, len)) {
@@ -106,7 +141,7 @@ static void capture(RedisModuleCtx *ctx, int type, const char *event,
 	}
 	if (!kea_slot_event_counts(ctx, type, event, key))
 		return;
-	append(event, bytes, len, RedisModule_GetSelectedDb(ctx));
+	append(event, bytes, len, database_of(ctx, type, event, key));
 	kea_hook.captured++;
 	kea_hook.missed += type == REDISMODULE_NOTIFY_KEY_MISS;
 	KEA_FAULT("captured");
