@@ -67,10 +67,11 @@ test: ## Install what is missing, then run every test
 	@sh test/install.sh test
 	@$(MAKE) --no-print-directory lint test-c test-unit test-build test-e2e
 
-lint: ## gofmt and go vet
+lint: ## gofmt, go vet, and C without a warning
 	@out=$$(gofmt -l . ); if [ -n "$$out" ]; then echo "not gofmt-formatted:"; echo "$$out"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) -C docs/package vet ./...
+	CGO_CFLAGS="-O2 -g -Werror" $(GO) build ./c
 
 test-unit: ## Tests that need no Redis (amqp's start a broker)
 	$(GO) test -race ./keymask/... ./fallback/... ./module/... ./amqp/... ./c

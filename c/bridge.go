@@ -1,6 +1,8 @@
 package c
 
-// #cgo CFLAGS: -std=c11 -D_GNU_SOURCE -O2 -g -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter
+// #cgo CFLAGS: -std=c11 -D_GNU_SOURCE -O2 -g -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter
+// #cgo CFLAGS: -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+// #cgo LDFLAGS: -Wl,-z,relro -Wl,-z,now
 // #cgo faults CFLAGS: -DKEA_FAULTS
 // #include <stdlib.h>
 // #include "kea.h"

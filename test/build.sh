@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the module both ways and checks what comes out: the file's mode, and
-# that it shows the server two entry points and nothing else of ours.
+# that it shows the server two entry points and nothing else of ours, and that it
+# is built and linked as what runs in somebody's server should be.
 set -eu
 cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)
@@ -14,6 +15,12 @@ check() {
 	if nm -D --defined-only "$1" | grep -E ' [A-Z] kea_'; then
 		echo "$1: shows inner symbols"; exit 1
 	fi
+	# The server that loads it may be reached by anybody.
+	readelf -dW "$1" | grep -q BIND_NOW || { echo "$1: not linked with -z now"; exit 1; }
+	readelf -lW "$1" | grep -q GNU_RELRO || { echo "$1: not linked with -z relro"; exit 1; }
+	for function in __stack_chk_fail __snprintf_chk; do
+		nm -D "$1" | grep -q "U $function@" || { echo "$1: no $function: built without protection"; exit 1; }
+	done
 	echo "ok $1"
 }
 
