@@ -119,6 +119,9 @@ func (f *flight) add(m *Message) (send bool) {
 
 // impossible is why a message can't be sent whatever we do.
 func (f *flight) impossible(m *Message) error {
+	if m.Refused != nil {
+		return m.Refused
+	}
 	if f.culprit != "" && m.ID == f.culprit {
 		return errors.New("the broker does not take it, it is too large")
 	}

@@ -16,6 +16,9 @@ type Message struct {
 	ContentType string // empty: text/plain
 	Headers     map[string]any
 	Body        []byte
+	// Refused is why there is no such message: it is dropped in its turn, and
+	// never sent. Nil: it is whole.
+	Refused error
 }
 
 // contentType is the message's, or the default.

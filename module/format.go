@@ -42,10 +42,54 @@ const (
 // only.
 const maxSubject = 1024
 
+// maxMade bounds a body that is made, in bytes: a key that needs escapes may need
+// six times its length. RabbitMQ 4's own limit is 16 MiB, unless it is raised.
+const maxMade = 32 << 20
+
+// errTooLarge is why an event has no body of a format that is made. It would be
+// dropped by the broker's limit at the latest; here before memory is taken for it.
+func errTooLarge(size int) error {
+	return fmt.Errorf("its body may need %d bytes in this format, at most %d are made", size, maxMade)
+}
+
+// keySize is how many bytes appendEvent makes of a key.
+func keySize(key []byte) int {
+	if !utf8.Valid(key) {
+		return base64.StdEncoding.EncodedLen(len(key))
+	}
+	n := len(key)
+	for _, c := range key {
+		switch {
+		case c == '"', c == '\\', c == '\n', c == '\r', c == '\t':
+			n++
+		case c < ' ':
+			n += len(`\u0000`) - 1
+		}
+	}
+	return n
+}
+
+// bodyRoom is how many bytes a body needs at the most, and its event is short.
+func bodyRoom(r *fallback.Record) int { return 256 + 6*len(r.Event) + 6*len(r.DB) + keySize(r.Key) }
+
+// canMake reports whether a format can make a body; if not, the message says why,
+// and holds nothing.
+func canMake(m *amqp.Message, r *fallback.Record) bool {
+	if len(r.Event) > maxRoutingKey {
+		m.Body = nil
+		return false // the type says it: elements of the list may come from anybody
+	}
+	if size := bodyRoom(r); size > maxMade {
+		m.Body, m.Refused = nil, errTooLarge(size)
+		return false
+	}
+	return true
+}
+
 // jsonMessage makes a message's body one JSON object.
 func jsonMessage(m *amqp.Message, r *fallback.Record) {
 	m.ContentType = contentTypeJSON
-	b := make([]byte, 0, 128+len(r.Body)+len(r.Key)/2)
+	b := make([]byte, 0, bodyRoom(r))
 	b = append(b, `{"id":`...)
 	b = appendJSON(b, m.ID)
 	b = append(b, `,"time":"`...)
@@ -58,7 +102,7 @@ func jsonMessage(m *amqp.Message, r *fallback.Record) {
 // is the data.
 func cloudEvent(m *amqp.Message, r *fallback.Record) {
 	m.ContentType = contentTypeJSON
-	m.Body = appendEvent(append(make([]byte, 0, 64+len(r.Body)+len(r.Key)/2), '{'), r)
+	m.Body = appendEvent(append(make([]byte, 0, bodyRoom(r)), '{'), r)
 	if m.Headers == nil {
 		m.Headers = make(map[string]any, 6)
 	}

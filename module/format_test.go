@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -137,4 +138,48 @@ func FuzzFormats(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestBodiesThatAreMadeHaveTheRoomThatWasCounted(t *testing.T) {
+	for _, key := range []string{"", "plain", "\x00\x01\x1f", "a\nb\r\t\"\\", "\xff\xfe", "é\u2028", strings.Repeat("\x07", 1000)} {
+		r := &fallback.Record{DB: []byte("0"), Event: []byte("set"), Key: []byte(key), Body: []byte("0\nset\n" + key)}
+		for _, f := range []format{formatJSON, formatCloudEvents} {
+			var m amqp.Message
+			newLayout(events{classes: 8}, "k", f).message(&m, viewPlain, r, "0123456789abcdef-18446744073709551615")
+			if m.Refused != nil || len(m.Body) > bodyRoom(r) || cap(m.Body) > bodyRoom(r)+bodyRoom(r)/4+64 {
+				t.Errorf("%q, format %d: %d bytes of %d, counted %d, refused %v", key, f, len(m.Body), cap(m.Body), bodyRoom(r), m.Refused)
+			}
+		}
+	}
+}
+
+func TestBodiesThatAreTooLargeAreNotMade(t *testing.T) {
+	control, text := bytes.Repeat([]byte{7}, 64<<20), bytes.Repeat([]byte{'k'}, maxMade-1000)
+	for _, test := range []struct {
+		key  []byte
+		made bool
+	}{
+		{control, false}, {control[:maxMade/6], false}, {control[:maxMade/6-1000], true},
+		{bytes.Repeat([]byte{0xff}, maxMade*3/4), false}, {text, true}, {append(text, text...), false},
+	} {
+		for _, f := range []format{formatJSON, formatCloudEvents} {
+			r := &fallback.Record{DB: []byte("0"), Event: []byte("set"), Key: test.key}
+			l := newLayout(events{classes: 8}, "{key}", f)
+			var m amqp.Message
+			l.message(&m, viewPlain, r, "id")
+			if (m.Refused == nil) != test.made || (m.Body != nil) != test.made {
+				t.Errorf("a key of %d bytes, format %d: made %v, refused %v", len(test.key), f, m.Body != nil, m.Refused)
+			}
+			if test.made {
+				continue
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			l.message(&m, viewPlain, r, "id")
+			runtime.ReadMemStats(&after)
+			if n := after.TotalAlloc - before.TotalAlloc; n > 64<<10 {
+				t.Errorf("a key of %d bytes, format %d: %d bytes are allocated for nothing", len(test.key), f, n)
+			}
+		}
+	}
 }

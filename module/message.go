@@ -49,6 +49,9 @@ func (l *layout) message(m *amqp.Message, v view, r *fallback.Record, id string)
 		Body: r.Body,
 	}
 	l.route(m, v, r)
+	if l.format != formatPlain && !canMake(m, r) {
+		return
+	}
 	switch l.format {
 	case formatPlain:
 	case formatJSON:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -110,4 +111,38 @@ func TestAnArgumentAboveTwoGiBIsRefused(t *testing.T) {
 	r.do("SET", "k", "v")
 	r.arrives([]string{"0\nset\nk"})
 	r.balanced(0, 0)
+}
+
+// A body that is made of a key may be six times as long. What would be too large
+// is dropped and counted before memory is taken for it, and blocks nothing.
+func TestABodyTooLargeToMakeIsDropped(t *testing.T) {
+	for _, format := range []string{"json", "cloudevents"} {
+		t.Run(format, func(t *testing.T) {
+			r := start(t, options{events: "$", config: []string{"key_evt_amqp.format " + format}})
+			r.do("SET", "before", "v")
+			for i := range 3 {
+				r.do("SET", strings.Repeat("\x07", 64<<20+i), "v")
+			}
+			r.do("SET", "after", "v")
+			must(t, r.queue.Wait(2, patience))
+			messages := r.queue.Messages()
+			if len(messages) != 2 || !strings.Contains(string(messages[0].Body), `"before"`) || !strings.Contains(string(messages[1].Body), `"after"`) {
+				t.Fatalf("%d messages", len(messages))
+			}
+			r.balanced(0, 3)
+			if log := r.Log(); !strings.Contains(log, "at most 33554432 are made") {
+				t.Error("the log does not say why")
+			}
+			// The keys' own 192 MiB are the server's.
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.Pid()))
+			must(t, err)
+			_, rest, _ := strings.Cut(string(status), "VmHWM:")
+			peak := 0
+			fmt.Sscan(rest, &peak)
+			if peak > 900<<10 {
+				t.Errorf("the server's peak was %d KiB", peak)
+			}
+			t.Logf("peak %d MiB", peak>>10)
+		})
+	}
 }
