@@ -78,7 +78,7 @@ func main() {
 }
 
 func (t target) build(root, module, out string) (string, error) {
-	version, err := version(filepath.Join(root, "c/kea.h"))
+	version, err := version(filepath.Join(root, "c/module.h"))
 	if err != nil {
 		return "", err
 	}
