@@ -61,8 +61,8 @@ const (
 	timeUp
 )
 
-// amqpConnection is the connection: amqp091-go speaks AMQP, but for what passes
-// it by in conn.
+// amqpConnection is the connection: amqp091-go speaks AMQP, except what
+// conn sends and takes out beside it.
 type amqpConnection struct {
 	*conn
 	lib     *lib.Connection

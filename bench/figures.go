@@ -234,7 +234,7 @@ func latencyOf(b *rig, f figures, name string) error {
 	defer p.close()
 	w := startWatch()
 	var module, direct, ping samples
-	// By turns, so that both meet the same machine; with a pause, so that
+	// In turn, so that both meet the same machine; with a pause, so that
 	// it is a low rate.
 	for i := range n {
 		time.Sleep(3 * time.Millisecond)

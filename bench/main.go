@@ -31,7 +31,7 @@ func main() {
 		exit(plainMain(os.Args[2]))
 	}
 	var o options
-	flag.IntVar(&o.rounds, "rounds", 5, "how often everything is measured, by turns")
+	flag.IntVar(&o.rounds, "rounds", 5, "how often everything is measured, one case after the other")
 	flag.StringVar(&o.only, "only", "", "only these groups, separated by commas: "+strings.Join(groupNames(), ", "))
 	flag.BoolVar(&o.quick, "quick", false, "a smoke run: everything once, a hundredth as long; its figures are worth nothing")
 	flag.StringVar(&o.module, "module", "build/libredis_keyspace_amqp.so", "the built module")

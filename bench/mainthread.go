@@ -8,7 +8,7 @@ import (
 )
 
 // turns is in how many pieces the servers that a broker does not disturb are
-// measured, by turns: they meet the same machine.
+// measured, one after the other: they meet the same machine.
 const turns = 10
 
 // mainThread measures Redis's main thread: its CPU time for each SET.

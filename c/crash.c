@@ -17,7 +17,7 @@
  *     any module: one report of ten lacks its end. They are turned off for the
  *     thread that reports.
  *
- * Nothing here runs in normal operation, but for the stack's set-up at load.
+ * Nothing here runs in normal operation, except the stack's set-up at load.
  */
 #include "crash.h"
 

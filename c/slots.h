@@ -2,9 +2,9 @@
  * slots.h: whose is a key's hash slot, and what is being moved. Main thread
  * only.
  *
- * Moving a key is no change of it, but the servers tell modules of one all the
- * same: of a `set` at the node that a slot comes to, of a `del` at the node that
- * it has left. kea_slot_event_counts tells those from what a client has written.
+ * To move a key does not change it, but servers notify modules as if it did: of a
+ * `set` at the node that a slot comes to, of a `del` at the node that it has left.
+ * kea_slot_event_counts tells those from what a client has written.
  *
  * Slots move in one of three ways, and which of them a server has is decided by
  * the functions that it gives us, for the events' numbers collide:

@@ -81,7 +81,7 @@ func readKey(path string) (text []byte, err error) {
 	return nil, fmt.Errorf("%s holds no private key in PEM form", path)
 }
 
-// parseKey tells whether a key is sound, in the forms that Go's TLS takes.
+// parseKey reports whether a key is sound, in the forms that Go's TLS takes.
 func parseKey(path string, der []byte) error {
 	_, err := x509.ParsePKCS8PrivateKey(der)
 	if err == nil {
@@ -183,17 +183,17 @@ func (s *settings) clientCertificate() (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// external tells whether the certificate stands for the user: SASL EXTERNAL.
+// external reports whether the certificate stands for the user: SASL EXTERNAL.
 func (s *settings) external() bool {
 	return s.numbers["tls"] != 0 && s.texts["tls_cert_file"] != "" && s.texts["username"] == ""
 }
 
-// unverified tells whether anybody could pass for the broker though TLS is on.
+// unverified reports whether anybody could pass for the broker though TLS is on.
 func (s *settings) unverified() bool {
 	return s.numbers["tls"] != 0 && s.numbers["tls_verify"] == 0
 }
 
-// samePair tells whether s and t name the same files.
+// samePair reports whether s and t name the same files.
 func (s *settings) samePair(t *settings) bool {
 	return s.texts["tls_cert_file"] == t.texts["tls_cert_file"] && s.texts["tls_key_file"] == t.texts["tls_key_file"]
 }

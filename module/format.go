@@ -146,7 +146,7 @@ func appendEvent(b []byte, r *fallback.Record) []byte {
 	return append(b, '}')
 }
 
-// isNumber tells whether a database's number is one as JSON writes it: elements
+// isNumber reports whether a database's number is one as JSON writes it: elements
 // of the list may come from anybody.
 func isNumber(db []byte) bool {
 	if len(db) == 0 || len(db) > 18 || db[0] == '0' && len(db) > 1 {

@@ -170,7 +170,7 @@ func (s *settings) set(row *setting, text string) error {
 }
 
 // setArguments takes arguments by position, the first of them the table's row
-// first; those left out keep their value, but for the masks when they begin
+// first; those left out keep their value, except the masks when they begin
 // with first. It returns the names of the settings given.
 func (s *settings) setArguments(first int, args []string) (names []string, err error) {
 	for i := 0; i < len(args) && first+i < maskPosition; i++ {

@@ -156,7 +156,7 @@ func (s *source) Rewind() {
 	s.next, s.left, s.view = nil, 0, 0
 	s.first, s.count = 0, 0
 	// First, lest what comes back is lent again at once: what cannot be
-	// delivered now belongs into the list. The next state says otherwise if
+	// delivered now belongs in the list. The next state says otherwise if
 	// the link is up.
 	c.Away(true)
 	c.Rewind()

@@ -58,7 +58,7 @@ func (r *rig) serverHas(function string) bool {
 	return false
 }
 
-// fields makes a map of a reply that lists names and values by turns.
+// fields makes a map of a reply that lists names and values in turn.
 func fields(reply any) map[string]any {
 	list, out := reply.([]any), map[string]any{}
 	for i := 0; i+1 < len(list); i += 2 {

@@ -25,7 +25,7 @@ func (r *rig) settings() map[string]string {
 	return out
 }
 
-// shows checks some settings, named and given by turns.
+// shows checks some settings, each named and then given.
 func (r *rig) shows(pairs ...string) {
 	r.t.Helper()
 	got := r.settings()

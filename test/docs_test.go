@@ -89,7 +89,7 @@ func blocks(page string) (found []docsBlock, problems []error) {
 	return found, problems
 }
 
-// shellCommands splits a script at the ends of its commands: lines, but for those
+// shellCommands splits a script at the ends of its commands: lines, except those
 // that go on (\) and for here-documents.
 func shellCommands(lines []string) (out []string) {
 	var now []string

@@ -38,7 +38,7 @@ func arm(t *testing.T, point string, passages int) {
 
 func disarm(t *testing.T) { t.Setenv("KEA_FAULT", "") }
 
-// hasEnded tells whether the server runs no more.
+// hasEnded reports whether the server runs no more.
 func (r *rig) hasEnded() bool { return r.Alive() != nil }
 
 // endsAt waits until the server has killed itself, and checks that it was at

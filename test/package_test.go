@@ -309,7 +309,7 @@ func TestPackagesAreReproducible(t *testing.T) {
 	}
 }
 
-// A server takes the example as it is, but for what lies elsewhere here.
+// A server takes the example as it is, except what lies elsewhere here.
 func TestExampleConfiguration(t *testing.T) {
 	text, err := os.ReadFile("../examples/redis.conf")
 	must(t, err)

@@ -242,7 +242,7 @@ func TestADemotedMasterDeliversWhatItCapturedAndWritesNothing(t *testing.T) {
 	}
 }
 
-// What the replica has of the writes, it has of their events, but for those of
+// What the replica has of the writes, it has of their events, except those of
 // the event-loop turn in which the master died.
 func TestPromotedAfterTheMastersKillUnderLoad(t *testing.T) {
 	random := seeded(t)

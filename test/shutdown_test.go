@@ -333,7 +333,7 @@ func spooling(t *testing.T, n int) (*rig, *servers.Proxy) {
 	return r, p
 }
 
-// hasOpen tells whether a process has a file open.
+// hasOpen reports whether a process has a file open.
 func hasOpen(pid int, path string) bool {
 	folder := fmt.Sprintf("/proc/%d/fd", pid)
 	names, _ := os.ReadDir(folder)

@@ -157,7 +157,7 @@ class Consumer:
             for key in self.options.routing_key:
                 channel.queue_bind(queue, self.options.exchange, key)
             log.info("waiting for events in %s", queue)
-            # Work that takes longer than the heartbeat belongs into a thread
+            # Work that takes longer than the heartbeat belongs in a thread
             # of its own, which acknowledges by add_callback_threadsafe.
             for method, properties, body in channel.consume(queue, inactivity_timeout=0.5):
                 if self.stopping:

@@ -145,7 +145,7 @@ func show(left string, m lib.Delivery) {
 	fmt.Printf("%-30s → %s\n", left, strings.Join(body, "  "))
 }
 
-// terminal tells whether a file is one.
+// terminal reports whether a file is one.
 func terminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil

@@ -114,7 +114,7 @@ func held(a *answer) []id { return a.ids["list"][:a.number["held"]] }
 
 func unsettled(a *answer) []id { return a.ids["lent"][a.number["settling"]:] }
 
-// pictured tells whether what the main thread believes of the list is so.
+// pictured reports whether what the main thread believes of the list is so.
 func (m *model) pictured(a *answer) bool {
 	if m.replica || a.number["check"] == 1 {
 		return false
@@ -237,7 +237,7 @@ func (m *model) capturedNow(a *answer) {
 	}
 }
 
-// compare checks that the queue is the reference's but for dropped events, and
+// compare checks that the queue is the reference's except dropped events, and
 // that those were the oldest that could be dropped.
 func (m *model) compare(before, a *answer, q []id, drops int) {
 	m.Helper()
@@ -329,7 +329,7 @@ func (m *model) promises(a *answer) {
 	}
 }
 
-// mayStore tells whether a turn can put events into the list.
+// mayStore reports whether a turn can put events into the list.
 func (m *model) mayStore() bool {
 	return !m.replica && !m.guarded && m.set.limit >= 0 && m.s.number["type"] != wrongType
 }

@@ -17,11 +17,11 @@ func Run(cmd *exec.Cmd) (*Program, error) {
 // Kill is kill -9.
 func (p *Program) Kill() { p.process.end(syscall.SIGKILL) }
 
-// Terminate is SIGTERM; the exit code tells whether it ended orderly.
+// Terminate is SIGTERM; the exit code reports whether it ended orderly.
 func (p *Program) Terminate() (code int) {
 	p.process.end(syscall.SIGTERM)
 	return p.process.cmd.ProcessState.ExitCode()
 }
 
-// Alive tells whether it runs.
+// Alive reports whether it runs.
 func (p *Program) Alive() bool { return p.process.alive() }

@@ -81,7 +81,7 @@ func (r *Redis) Start() error {
 	})
 }
 
-// Alive tells whether the server runs; else how it ended is in its log.
+// Alive reports whether the server runs; else how it ended is in its log.
 func (r *Redis) Alive() error {
 	if r.process == nil || !r.process.alive() {
 		return errors.New("redis-server has ended:\n" + r.LogTail(20))
