@@ -244,8 +244,13 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 					missing);
 		return REDISMODULE_ERR;
 	}
-	if (RedisModule_IsModuleNameBusy(MODULE_NAME))
+	if (RedisModule_IsModuleNameBusy(MODULE_NAME)) {
+		/* Some tools write the loadmodule line twice. */
+		RedisModule_Log(ctx, "warning",
+				"a module named " MODULE_NAME " is loaded "
+				"already: is there a second loadmodule line?");
 		return REDISMODULE_ERR;
+	}
 	RedisModule_SetModuleAttribs(ctx, MODULE_NAME, KEA_VERSION,
 				     REDISMODULE_APIVER_1);
 	RedisModule_SetModuleOptions(ctx, options());

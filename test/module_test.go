@@ -356,3 +356,17 @@ func TestConnectAnswersWithTheBrokersReasonAndBlocksNobody(t *testing.T) {
 		t.Errorf("only %d PINGs were answered while connect waited", pings)
 	}
 }
+
+// The server does not say why a load is refused; the module has to.
+func TestASecondLoadIsRefusedWithTheReason(t *testing.T) {
+	r := start(t, options{events: "$"})
+	if err := r.load(options{events: "$"}); err == nil {
+		t.Error("it is loaded twice")
+	}
+	if !strings.Contains(r.Log(), "a module named key_evt_amqp is loaded already") {
+		t.Error("the log does not say why")
+	}
+	r.sets("k", 10)
+	r.arrives(setBodies("k", 10))
+	r.balanced(0, 0)
+}
