@@ -238,15 +238,18 @@ func left(t *testing.T, queue string) int {
 	return q.Messages
 }
 
+// exampleConsumers are the same consumer in each language.
+var exampleConsumers = []struct {
+	name    string
+	command func(*testing.T) []string
+}{
+	{"Go", goExample},
+	{"Python", func(t *testing.T) []string { return pythonExample(t, "consumer.py") }},
+	{"Node", nodeExample},
+}
+
 func TestExampleConsumersWorkOnceForEachEvent(t *testing.T) {
-	for _, kind := range []struct {
-		name    string
-		command func(*testing.T) []string
-	}{
-		{"Go", goExample},
-		{"Python", func(t *testing.T) []string { return pythonExample(t, "consumer.py") }},
-		{"Node", nodeExample},
-	} {
+	for _, kind := range exampleConsumers {
 		t.Run(kind.name, func(t *testing.T) { exampleWorksOnce(t, kind.command(t)) })
 	}
 }
@@ -254,14 +257,7 @@ func TestExampleConsumersWorkOnceForEachEvent(t *testing.T) {
 // A drop makes a hole in the numbers of the ids; the examples see it, and see
 // none where nothing was dropped.
 func TestExampleConsumersReportHoles(t *testing.T) {
-	for _, kind := range []struct {
-		name    string
-		command func(*testing.T) []string
-	}{
-		{"Go", goExample},
-		{"Python", func(t *testing.T) []string { return pythonExample(t, "consumer.py") }},
-		{"Node", nodeExample},
-	} {
+	for _, kind := range exampleConsumers {
 		t.Run(kind.name, func(t *testing.T) {
 			r, p := proxied(t, options{events: "$", limit: "5"})
 			queue := r.name + "-example"
