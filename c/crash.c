@@ -1,7 +1,7 @@
 /*
  * crash.c: what Redis's crash report needs of a process that Go lives in. Its
  * memory test, at the report's end, overwrites and restores all anonymous
- * memory, and three things do not survive that:
+ * memory, and four things stand in its way:
  *
  *  1. The stack. Go makes its signal handler run on a stack of its own, 32 KiB
  *     of anonymous memory, and calls Redis's handler there; the memory test
@@ -16,6 +16,10 @@
  *     pattern is where the thread's rseq area was. Measured on 7.0.15 without
  *     any module: one report of ten lacks its end. They are turned off for the
  *     thread that reports.
+ *  4. Guard pages within mappings (glibc 2.42 and newer, on Linux 6.13 and
+ *     newer). A thread's stack is one mapping with its guard, which only the
+ *     page table shows: the test takes the whole of it for memory. The guards
+ *     are removed; they protect nothing any more.
  *
  * Nothing here runs in normal operation, except the stack's set-up at load.
  */
@@ -267,8 +271,69 @@ static void leave_rseq(void)
 			RSEQ_SIGNATURE);
 }
 
+#ifndef MADV_GUARD_REMOVE
+#define MADV_GUARD_REMOVE 103
+#endif
+
+/* Where a reader of /proc/self/maps is in a line. */
+enum field { START, END, RIGHTS, REST };
+
+struct mapping {
+	enum field field;
+	uintptr_t start, end;
+	char rights[2];
+	size_t n; /* of rights */
+};
+
+static uintptr_t add_digit(uintptr_t number, char c)
+{
+	return number << 4 | (uintptr_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+}
+
+/* Takes in one more character; true when a mapping is known that can be read
+ * and written. */
+static bool next_char(struct mapping *m, char c)
+{
+	if (c == '\n') {
+		*m = (struct mapping){ .field = START };
+	} else if (m->field == START && c != '-') {
+		m->start = add_digit(m->start, c);
+	} else if (m->field == END && c != ' ') {
+		m->end = add_digit(m->end, c);
+	} else if (m->field == RIGHTS) {
+		m->rights[m->n++] = c;
+		if (m->n == 2) {
+			m->field = REST;
+			return m->rights[0] == 'r' && m->rights[1] == 'w';
+		}
+	} else if (m->field != REST) {
+		m->field++;
+	}
+	return false;
+}
+
+static void remove_guards(void)
+{
+	struct mapping m = { .field = START };
+	char text[2048];
+	ssize_t n;
+	int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+
+	if (maps < 0)
+		return;
+	while ((n = read(maps, text, sizeof(text))) > 0)
+		for (ssize_t i = 0; i < n; i++)
+			/* Memory without guards stays as it is, and kernels
+			 * that know none refuse. */
+			if (next_char(&m, text[i]))
+				madvise((void *)m.start, m.end - m.start,
+					MADV_GUARD_REMOVE);
+	close(maps);
+}
+
 void kea_crash_ready_for_memory_test(void)
 {
 	stop_threads();
+	remove_guards();
 	leave_rseq();
 }
