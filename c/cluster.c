@@ -35,7 +35,7 @@ static void take_over(struct kea_flow *f, RedisModuleCtx *ctx,
 		kea_list_open(&list, ctx, f->home.key, true);
 		if (list.usable)
 			kea_list_prepend(other, &list);
-		kea_list_close(&list);
+		kea_flow_unreplicated(f, kea_list_close(&list));
 	}
 	kea_flow_log(f, "notice",
 		     "taking over the fallback list %s (%llu events)",
@@ -64,7 +64,7 @@ static void look_at(struct kea_flow *f, RedisModuleCtx *ctx, size_t other)
 			take_over(f, ctx, &l, name);
 		else
 			h->waiting += kea_list_length(&l);
-		kea_list_close(&l);
+		kea_flow_unreplicated(f, kea_list_close(&l));
 	}
 	RedisModule_FreeString(NULL, key);
 }

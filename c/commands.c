@@ -103,8 +103,13 @@ static void replicate_now(RedisModuleCtx *ctx, int command,
 			  RedisModuleString **argv, int argc)
 {
 	/* A: never into the append-only file. */
-	RedisModule_Replicate(ctx, table[command].name, "Av", argv,
-			      (size_t)argc);
+	if (RedisModule_Replicate(ctx, table[command].name, "Av", argv,
+				  (size_t)argc) == REDISMODULE_OK)
+		return;
+	RedisModule_Log(ctx, "warning",
+			"the server refuses to replicate %s: give it to each "
+			"replica, too",
+			table[command].name);
 }
 
 /*

@@ -6,7 +6,7 @@
 //	what waits      flow (the queue in its pieces), mirror (our picture of the list), policy (a turn's rules),
 //	                list (the Redis list), demoted (what a replica still has), spool and shutdown (the file)
 //	cluster         home (lists' names), slots (whose is a key), cluster (which list a turn works with), bus (messages)
-//	the module      module (load, unload), events (of the server), commands, args, config, info, match (key masks)
+//	the module      module (load, unload), needs (of the server), events (of the server), commands, args, config, info, match (key masks)
 //	the process     crash, slack
 //	borders         kea.h and bridge.go (Go calls C), export.go (C calls Go), redisapi (the server), fault (for tests)
 package c

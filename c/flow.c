@@ -98,6 +98,19 @@ void kea_flow_drop(struct kea_flow *f, uint64_t n, const char *why)
 		     why);
 }
 
+void kea_flow_unreplicated(struct kea_flow *f, uint64_t n)
+{
+	if (n == 0)
+		return;
+	if (f->unreplicated == 0)
+		kea_flow_log(f, "warning",
+			     "the server refuses to replicate the fallback "
+			     "list's changes: replicas and the append-only file "
+			     "lack them; the count goes on in INFO, "
+			     "replication_errors");
+	f->unreplicated += n;
+}
+
 uint64_t kea_flow_unstored(const struct kea_flow *f)
 {
 	return f->lent->count - kea_mirror_lent(&f->mirror) + f->queue.count;

@@ -41,7 +41,7 @@ struct kea_flow {
 	struct kea_left left;
 
 	/* Counters for INFO. */
-	uint64_t stored, dropped;
+	uint64_t stored, dropped, unreplicated;
 	bool drop_logged; /* since the backlog was last empty */
 
 	/* Of kea_flow_log. */
@@ -88,6 +88,10 @@ void kea_flow_log(struct kea_flow *f, const char *level, const char *format, ...
 /* kea_flow_drop counts n events as dropped, and logs why, once until the
  * backlog is empty again. */
 void kea_flow_drop(struct kea_flow *f, uint64_t n, const char *why);
+
+/* kea_flow_unreplicated counts n commands that the server has refused to
+ * replicate, and says so in the log. */
+void kea_flow_unreplicated(struct kea_flow *f, uint64_t n);
 
 /* Events in memory that the list does not hold, lent ones included. */
 uint64_t kea_flow_unstored(const struct kea_flow *f);

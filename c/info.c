@@ -168,6 +168,7 @@ void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report)
 	NUMBER("events_nacked", c.nacked);
 	NUMBER("events_stored", f->stored);
 	NUMBER("events_dropped", f->dropped + c.dropped);
+	NUMBER("replication_errors", f->unreplicated);
 	NUMBER("events_buffered", kea_flow_unstored(f));
 	NUMBER("inflight", c.inflight);
 	NUMBER("buffer_bytes", f->queue.bytes + f->lent->bytes);

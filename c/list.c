@@ -28,26 +28,37 @@ void kea_list_open(struct kea_list *l, RedisModuleCtx *ctx,
 		    type == REDISMODULE_KEYTYPE_LIST;
 }
 
+/* note_result counts a replication that was refused. It is checked at load that
+ * the commands are there (needs.h), so a server would need another reason. */
+static void note_result(struct kea_list *l, int result)
+{
+	l->refused += result != REDISMODULE_OK;
+}
+
 static void replicate_pops(struct kea_list *l)
 {
 	if (l->popped == 0)
 		return;
-	RedisModule_Replicate(l->ctx, "LPOP", "sl", l->name,
-			      (long long)l->popped);
+	note_result(l, RedisModule_Replicate(l->ctx, "LPOP", "sl", l->name,
+					     (long long)l->popped));
 	KEA_FAULT("pop-replicated");
 	l->popped = 0;
 }
 
-void kea_list_close(struct kea_list *l)
+uint64_t kea_list_close(struct kea_list *l)
 {
+	uint64_t refused;
+
 	if (!l->ctx)
-		return;
+		return 0;
 	replicate_pops(l);
+	refused = l->refused;
 	if (l->key)
 		RedisModule_CloseKey(l->key);
 	if (l->changed)
 		RedisModule_SignalModifiedKey(l->ctx, l->name);
 	memset(l, 0, sizeof(*l));
+	return refused;
 }
 
 uint64_t kea_list_length(const struct kea_list *l)
@@ -77,7 +88,8 @@ void kea_list_push(struct kea_list *l, const struct kea_run *run)
 			pos = kea_record_after(pos);
 		}
 		KEA_FAULT("store-pushed");
-		RedisModule_Replicate(l->ctx, "RPUSH", "sv", l->name, batch, n);
+		note_result(l, RedisModule_Replicate(l->ctx, "RPUSH", "sv",
+						     l->name, batch, n));
 		KEA_FAULT("store-replicated");
 		while (n > 0)
 			RedisModule_FreeString(NULL, batch[--n]);
@@ -171,10 +183,12 @@ void kea_list_prepend(struct kea_list *l, struct kea_list *from)
 		}
 		if (n > 0) {
 			l->changed = from->changed = true;
-			RedisModule_Replicate(l->ctx, "RPOP", "sl", from->name,
-					      (long long)n);
-			RedisModule_Replicate(l->ctx, "LPUSH", "sv", l->name,
-					      batch, n);
+			note_result(from, RedisModule_Replicate(
+						  l->ctx, "RPOP", "sl",
+						  from->name, (long long)n));
+			note_result(l, RedisModule_Replicate(l->ctx, "LPUSH",
+							     "sv", l->name,
+							     batch, n));
 		}
 		for (size_t i = 0; i < n; i++)
 			RedisModule_FreeString(l->ctx, batch[i]);

@@ -19,6 +19,7 @@ struct kea_list {
 	RedisModuleString *name;
 	RedisModuleKey *key;   /* NULL: no such key (opened for reading) */
 	uint64_t popped;       /* pops not replicated yet */
+	uint64_t refused;      /* commands that the server did not replicate */
 	bool usable;           /* a list, or nothing */
 	bool changed;
 };
@@ -28,8 +29,10 @@ void kea_list_open(struct kea_list *l, RedisModuleCtx *ctx,
 		   RedisModuleString *name, bool write);
 
 /* Replicates what is outstanding, tells those who watch or track the key when
- * it has changed, and closes. Safe on a list never opened. */
-void kea_list_close(struct kea_list *l);
+ * it has changed, and closes. Safe on a list never opened. Returns how many of
+ * its commands the server has refused to replicate: replicas and the AOF lack
+ * what they say. Only a list that was written can have any. */
+uint64_t kea_list_close(struct kea_list *l);
 
 uint64_t kea_list_length(const struct kea_list *l);
 

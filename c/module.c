@@ -25,6 +25,7 @@
 #include "info.h"
 #include "kea.h"
 #include "loop.h"
+#include "needs.h"
 #include "publisher.h"
 #include "shutdown.h"
 #include "slack.h"
@@ -254,6 +255,9 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 	RedisModule_SetModuleAttribs(ctx, MODULE_NAME, KEA_VERSION,
 				     REDISMODULE_APIVER_1);
 	RedisModule_SetModuleOptions(ctx, options());
+	if (!kea_needs_met(ctx, RedisModule_GetContextFlags(ctx) &
+					REDISMODULE_CTX_FLAGS_CLUSTER))
+		return REDISMODULE_ERR;
 	kea_crash_prepare(ctx); /* before Go sees this thread */
 	if (prepare(ctx) != REDISMODULE_OK ||
 	    load(ctx, argv, argc) != REDISMODULE_OK) {

@@ -488,7 +488,7 @@ bool kea_policy_turn(struct kea_flow *f, RedisModuleCtx *ctx, enum kea_turn how)
 	if (!must_wait(&t))
 		lend_memory(&t, false);
 	drop_memory(&t);
-	kea_list_close(&t.list);
+	kea_flow_unreplicated(f, kea_list_close(&t.list));
 	note(&t);
 	return t.lent;
 }

@@ -24,6 +24,7 @@
 #include "../flow.h"
 #include "../hook.h"
 #include "../loop.h"
+#include "../needs.h"
 #include "_cgo_export.h"
 
 #include <inttypes.h>
@@ -706,6 +707,13 @@ void kea_drop_deferred(void)
 
 void kea_config_free(void)
 {
+}
+
+bool kea_needs_met(RedisModuleCtx *ctx, bool cluster)
+{
+	(void)ctx;
+	(void)cluster;
+	return true;
 }
 
 void kea_crash_prepare(RedisModuleCtx *ctx)
