@@ -13,6 +13,7 @@
 #define CRON_TICKS 10
 
 static int cron_ticks;
+static bool replicas_told;
 
 static void once_a_second(void)
 {
@@ -27,6 +28,23 @@ static void slots_moved(void)
 {
 	kea_flow.home.asked = false;
 	kea_flow.mirror.check = true;
+}
+
+/*
+ * replica_online says once what a replica needs. A master cannot learn which
+ * modules a replica has: replicas answer it nothing, not even an error. Of a
+ * cluster's nodes the bus tells (module/cluster.go).
+ */
+static void replica_online(RedisModuleCtx *ctx)
+{
+	if (replicas_told || kea_flow.home.cluster)
+		return;
+	replicas_told = true;
+	RedisModule_Log(ctx, "notice",
+			"a replica is online. Each replica needs this module, "
+			"too: without it the module's commands are unknown "
+			"there, and nothing is delivered once it is promoted. "
+			"MODULE LIST on the replica shows it");
 }
 
 static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
@@ -50,6 +68,10 @@ static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
 	case REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED:
 		kea_flow_forget_list(&kea_flow);
 		break;
+	case REDISMODULE_EVENT_REPLICA_CHANGE:
+		if (sub == REDISMODULE_SUBEVENT_REPLICA_CHANGE_ONLINE)
+			replica_online(ctx);
+		break;
 	case REDISMODULE_EVENT_CRON_LOOP:
 		if (++cron_ticks < CRON_TICKS)
 			break;
@@ -72,11 +94,13 @@ bool kea_events_subscribe(RedisModuleCtx *ctx)
 		REDISMODULE_EVENT_LOADING,
 		REDISMODULE_EVENT_CRON_LOOP,
 		REDISMODULE_EVENT_SHUTDOWN,
+		REDISMODULE_EVENT_REPLICA_CHANGE,
 		REDISMODULE_EVENT_SWAPDB,
 		REDISMODULE_EVENT_EVENTLOOP,
 	};
 
 	cron_ticks = 0;
+	replicas_told = false;
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
 		RedisModuleEvent e = { .id = events[i], .dataver = 1 };
 

@@ -27,6 +27,7 @@ type cluster struct {
 	answered map[string]bool // nodes that were sent everything since the last tick
 	spent    time.Duration   // on settings of others since then
 	told     map[string]bool // what was refused, as logged
+	silent   map[string]int  // by node: messages sent to it since one came from it
 }
 
 const (
@@ -35,10 +36,15 @@ const (
 	// busBudget is how long a second's messages may keep the main thread
 	// busy with settings. What is left is learned by the next digests.
 	busBudget = 100 * time.Millisecond
+	// silence is how many messages a node is sent before its own silence is
+	// reported. A node with the module sends as many as it gets, to others
+	// chosen at random: that one of them never is chosen in so long is a
+	// matter of e^-30.
+	silence = 30
 )
 
 func newCluster(self string) *cluster {
-	return &cluster{agreement: newAgreement(self), answered: map[string]bool{}, told: map[string]bool{}}
+	return &cluster{agreement: newAgreement(self), answered: map[string]bool{}, told: map[string]bool{}, silent: map[string]int{}}
 }
 
 func nowMicros() uint64 { return uint64(time.Now().UnixMicro()) }
@@ -79,9 +85,23 @@ func (m *module) BusTick() {
 		if node == n.self || !c.BusSend(node, n.summary()) {
 			continue
 		}
+		m.unanswered(node)
 		if left--; left == 0 {
 			return
 		}
+	}
+}
+
+// unanswered notes that a node was sent a message, and says once, until it is
+// heard of, that it sends none.
+func (m *module) unanswered(node string) {
+	n := m.cluster
+	if len(n.silent) > 2000 { // nodes come and go; a cluster has a thousand
+		clear(n.silent)
+	}
+	n.silent[node]++
+	if n.silent[node] == silence {
+		m.log.warning(aboutNodes, fmt.Sprintf("node %s sends no messages of this module: every node of a cluster needs it, replicas, too. Is it loaded there?", node))
 	}
 }
 
@@ -97,6 +117,7 @@ func (m *module) BusReceive(sender string, message []byte) {
 		n.ignored++
 		return
 	}
+	delete(n.silent, sender)
 	agree := false
 	switch kind {
 	case busSummary:
