@@ -1,9 +1,16 @@
-/* needs.c: looks for the commands of needs.h. */
+/* needs.c: looks for what needs.h names. */
 #include "needs.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/epoll.h>
+
+/* Go has seven when it delivers, of which some are there at load, and makes more
+ * while others are in system calls. The server makes its own after the load. */
+#define THREADS 12
 
 static const struct need {
 	const char *name;
@@ -57,7 +64,7 @@ static bool another(RedisModuleCtx *ctx, const char *name)
 	return other;
 }
 
-bool kea_needs_met(RedisModuleCtx *ctx, bool cluster)
+static bool commands_met(RedisModuleCtx *ctx, bool cluster)
 {
 	for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
 		const struct need *n = &needs[i];
@@ -79,4 +86,73 @@ bool kea_needs_met(RedisModuleCtx *ctx, bool cluster)
 		return false;
 	}
 	return true;
+}
+
+static void *wait_at(void *gate)
+{
+	pthread_mutex_lock(gate);
+	pthread_mutex_unlock(gate);
+	return NULL;
+}
+
+/* count_threads makes up to THREADS threads that are there at once, ends them,
+ * and returns how many there were. */
+static size_t count_threads(void)
+{
+	pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+	pthread_t made[THREADS];
+	sigset_t all, before;
+	size_t n = 0;
+
+	/* The server's signals are for the server's threads. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_mutex_lock(&gate);
+	while (n < THREADS && pthread_create(&made[n], NULL, wait_at, &gate) == 0)
+		n++;
+	pthread_mutex_unlock(&gate);
+	for (size_t i = 0; i < n; i++)
+		pthread_join(made[i], NULL);
+	pthread_mutex_destroy(&gate);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return n;
+}
+
+static bool threads_met(RedisModuleCtx *ctx)
+{
+	size_t n = count_threads();
+
+	if (n == THREADS)
+		return true;
+	RedisModule_Log(ctx, "warning",
+			"only %d more threads can be made here, and the module "
+			"needs room for %d: raise the limit on processes "
+			"(ulimit -u, LimitNPROC, TasksMax, a container's pids "
+			"limit) or on the address space (ulimit -v)",
+			(int)n, THREADS);
+	return false;
+}
+
+static bool calls_met(RedisModuleCtx *ctx)
+{
+	struct epoll_event event;
+	const char *missing = NULL;
+	stack_t stack;
+
+	if (sigaltstack(NULL, &stack) != 0)
+		missing = "sigaltstack";
+	else if (epoll_pwait(-1, &event, 1, 0, NULL) < 0 && errno != EBADF)
+		missing = "epoll_pwait";
+	if (!missing)
+		return true;
+	RedisModule_Log(ctx, "warning",
+			"the system call %s is forbidden here (%s), and the "
+			"module needs it: allow it in the seccomp filter",
+			missing, strerror(errno));
+	return false;
+}
+
+bool kea_needs_met(RedisModuleCtx *ctx, bool cluster)
+{
+	return commands_met(ctx, cluster) && calls_met(ctx) && threads_met(ctx);
 }
