@@ -20,6 +20,8 @@ type Settings struct {
 	BufferLimit           uint64 // bytes of events in memory before they go to the list
 	Window                uint32 // events lent to the publisher, at most
 	Outbox                bool   // every event is in the list before the client has its reply
+	ExpireOnTime          bool   // keys expire when they are due
+	ExpireWatchLimit      uint64 // bytes for the keys watched
 	ShutdownTimeoutMillis uint32 // how long SHUTDOWN may wait for confirms
 	Masks                 []byte // compiled masks; empty: nothing is forwarded
 	MasksCount            int
@@ -34,6 +36,8 @@ func Configure(s Settings) error {
 		buffer_limit:        C.uint64_t(s.BufferLimit),
 		window:              C.uint32_t(s.Window),
 		outbox:              C.bool(s.Outbox),
+		expire_on_time:      C.bool(s.ExpireOnTime),
+		expire_watch_limit:  C.uint64_t(s.ExpireWatchLimit),
 		shutdown_timeout_ms: C.uint32_t(s.ShutdownTimeoutMillis),
 		masks_len:           C.size_t(len(s.Masks)),
 		masks_count:         C.uint64_t(s.MasksCount),

@@ -5,6 +5,8 @@
 //	an event's way  hook (captures it), record (its bytes), queue (memory), loop (the end of a turn), lent, publisher (to Go and back)
 //	what waits      flow (the queue in its pieces), mirror (our picture of the list), policy (a turn's rules),
 //	                list (the Redis list), demoted (what a replica still has), spool and shutdown (the file)
+//	time            watch, deadlines, slab (when keys are due), learn, looks (from what that is known), expire (touches them), alarm, lag
+//	the keyspace    scan (all keys, in slices)
 //	cluster         home (lists' names), slots (whose is a key), cluster (which list a turn works with), bus (messages)
 //	the module      module (load, unload), needs (of the server), events (of the server), commands, args, config, info, match (key masks)
 //	the process     crash, slack

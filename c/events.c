@@ -4,6 +4,7 @@
 
 #include "flow.h"
 #include "hook.h"
+#include "learn.h"
 #include "loop.h"
 #include "shutdown.h"
 #include "slots.h"
@@ -50,7 +51,6 @@ static void replica_online(RedisModuleCtx *ctx)
 static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
 				uint64_t sub, void *data)
 {
-	(void)data;
 	if (!kea_hook.loaded)
 		return;
 	if (e.id != REDISMODULE_EVENT_EVENTLOOP)
@@ -67,6 +67,7 @@ static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
 		break;
 	case REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED:
 		kea_flow_forget_list(&kea_flow);
+		kea_learn_forget();
 		break;
 	case REDISMODULE_EVENT_REPLICA_CHANGE:
 		if (sub == REDISMODULE_SUBEVENT_REPLICA_CHANGE_ONLINE)
@@ -79,9 +80,20 @@ static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
 		once_a_second();
 		break;
 	case REDISMODULE_EVENT_FLUSHDB:
+		kea_flow.mirror.check = true;
+		if (sub == REDISMODULE_SUBEVENT_FLUSHDB_END)
+			kea_learn_flushed(
+				((const RedisModuleFlushInfo *)data)->dbnum);
+		break;
 	case REDISMODULE_EVENT_SWAPDB:
+		kea_flow.mirror.check = true;
+		kea_learn_swapped(
+			((const RedisModuleSwapDbInfo *)data)->dbnum_first,
+			((const RedisModuleSwapDbInfo *)data)->dbnum_second);
+		break;
 	case REDISMODULE_EVENT_LOADING:
 		kea_flow.mirror.check = true;
+		kea_learn_forget();
 		break;
 	}
 }

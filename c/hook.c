@@ -9,8 +9,10 @@
  */
 #include "hook.h"
 
+#include "expire.h"
 #include "fault.h"
 #include "flow.h"
+#include "learn.h"
 #include "loop.h"
 #include "slots.h"
 
@@ -29,8 +31,10 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static void append(const char *event, const char *key, size_t key_len, int db)
+static void append(const char *event, const char *key, size_t key_len, int db,
+		   int64_t due)
 {
+	const struct kea_extras extras = { .due_ms = due };
 	struct kea_event e = {
 		.event = event,
 		.event_len = strlen(event),
@@ -39,6 +43,7 @@ static void append(const char *event, const char *key, size_t key_len, int db)
 		.origin = kea_hook.origin,
 		.seq = ++kea_hook.seq,
 		.time_ms = now_ms(),
+		.extras = due != 0 ? &extras : NULL,
 	};
 
 	kea_event_set_db(&e, db);
@@ -47,14 +52,14 @@ static void append(const char *event, const char *key, size_t key_len, int db)
 }
 
 /*
- * database_of an event. In a transaction Valkey 9 answers GetSelectedDb with the
+ * In a transaction Valkey 9 answers GetSelectedDb with the
  * transaction's: wrong where a command makes an event in another database than
  * its own. COPY and MOVE do, in making the key, or in finding that one of its
  * name has expired; and what EXEC evicts may be anywhere. A handle knows. It is
  * opened for writing for there may be no key, and changes nothing.
  */
-static int database_of(RedisModuleCtx *ctx, int type, const char *event,
-		       RedisModuleString *key)
+int kea_hook_database_of(RedisModuleCtx *ctx, int type, const char *event,
+			 RedisModuleString *key)
 {
 	int db = RedisModule_GetSelectedDb(ctx);
 	RedisModuleKey *k;
@@ -86,7 +91,7 @@ static bool list_touched(RedisModuleCtx *ctx, int type, const char *event,
 	const char *bytes = RedisModule_StringPtrLen(key, &len);
 
 	if (!kea_home_is(&kea_flow.home, bytes, len) ||
-	    database_of(ctx, type, event, key) != 0)
+	    kea_hook_database_of(ctx, type, event, key) != 0)
 		return false;
 	kea_flow_list_touched(&kea_flow, bytes, len);
 	return true;
@@ -122,7 +127,7 @@ static void after_turn(RedisModuleCtx *ctx, uint32_t type)
 
 /* capture takes the event in, when it is one to forward. */
 static void capture(RedisModuleCtx *ctx, int type, const char *event,
-		    RedisModuleString *key)
+		    RedisModuleString *key, int64_t due)
 {
 	bool wanted = ((uint32_t)type & kea_hook.classes) && kea_hook.masks;
 	const char *bytes;
@@ -141,7 +146,8 @@ static void capture(RedisModuleCtx *ctx, int type, const char *event,
 	}
 	if (!kea_slot_event_counts(ctx, type, event, key))
 		return;
-	append(event, bytes, len, database_of(ctx, type, event, key));
+	append(event, bytes, len, kea_hook_database_of(ctx, type, event, key),
+	       due);
 	kea_hook.captured++;
 	kea_hook.missed += type == REDISMODULE_NOTIFY_KEY_MISS;
 	KEA_FAULT("captured");
@@ -171,7 +177,10 @@ static int on_key_event(RedisModuleCtx *ctx, int type, const char *event,
 {
 	if (!kea_hook.loaded)
 		return REDISMODULE_OK;
-	capture(ctx, type, event, key);
+	capture(ctx, type, event, key,
+		(uint32_t)type & KEA_LEARN_CLASSES ?
+			kea_learn_event(ctx, type, event, key) :
+			0);
 	/* Also on a replica, whose client is its link to the master. */
 	if (type == REDISMODULE_NOTIFY_GENERIC)
 		give_client_back(ctx, event);

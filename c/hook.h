@@ -34,6 +34,10 @@ extern struct kea_hook kea_hook;
  * before OnLoad's end, where it is called again. */
 int kea_hook_subscribe(RedisModuleCtx *ctx, uint32_t classes);
 
+/* kea_hook_database_of is the database of an event, in the callback. */
+int kea_hook_database_of(RedisModuleCtx *ctx, int type, const char *event,
+			 RedisModuleString *key);
+
 /* kea_update_role looks whether this is the active master. */
 void kea_update_role(RedisModuleCtx *ctx);
 

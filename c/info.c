@@ -5,6 +5,7 @@
 #include "info.h"
 
 #include "crash.h"
+#include "expire.h"
 #include "flow.h"
 #include "hook.h"
 #include "kea.h"
@@ -180,6 +181,7 @@ void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report)
 		       kea_flow_oldest_ms(&kea_flow, kea_module_ctx(),
 					  RedisModule_Milliseconds()));
 	NUMBER("masks", f->settings.masks_count);
+	kea_expire_info(ctx);
 	NUMBER("goroutines", c.goroutines);
 	if (f->home.cluster) {
 		ATOMIC("settings_version", settings_version);

@@ -21,6 +21,8 @@ struct kea_settings {
 	uint64_t buffer_limit;  /* bytes */
 	uint32_t window;        /* events lent to the publisher, at most */
 	bool outbox;
+	bool expire_on_time;
+	uint64_t expire_watch_limit; /* bytes */
 	uint32_t shutdown_timeout_ms;
 	const void *masks;      /* compiled by keymask; NULL: forward nothing */
 	size_t masks_len;

@@ -6,6 +6,7 @@
 #include "loop.h"
 
 #include "commands.h"
+#include "expire.h"
 #include "fault.h"
 #include "policy.h"
 #include "publisher.h"
@@ -78,6 +79,8 @@ void kea_loop_before_sleep(RedisModuleCtx *ctx)
 	if (atomic_load_explicit(&called, memory_order_relaxed))
 		atomic_exchange_explicit(&called, false, memory_order_acquire);
 	kea_replicate_deferred(ctx);
+	/* First, so that what expires is delivered or stored in this turn. */
+	kea_expire_turn(ctx);
 	kea_loop_end_turn(ctx);
 	if (kea_flow.home.scan && kea_home_scan(&kea_flow.home, ctx))
 		kea_wake_main();

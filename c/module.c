@@ -14,16 +14,19 @@
 #include "_cgo_export.h"
 #include "module.h"
 
+#include "alarm.h"
 #include "args.h"
 #include "bus.h"
 #include "commands.h"
 #include "config.h"
 #include "crash.h"
 #include "events.h"
+#include "expire.h"
 #include "flow.h"
 #include "hook.h"
 #include "info.h"
 #include "kea.h"
+#include "learn.h"
 #include "loop.h"
 #include "needs.h"
 #include "publisher.h"
@@ -52,6 +55,8 @@ RedisModuleCtx *kea_module_ctx(void)
 const char *kea_configure(const struct kea_settings *s)
 {
 	void *memory = NULL;
+	uint32_t classes = s->classes;
+	bool same;
 
 	if (s->masks_len > 0) {
 		const char *wrong;
@@ -66,10 +71,14 @@ const char *kea_configure(const struct kea_settings *s)
 			return wrong;
 		}
 	}
-	if (kea_hook_subscribe(detached, s->classes) != REDISMODULE_OK) {
+	classes |= kea_expire_classes(s->expire_on_time && memory, classes);
+	if (kea_hook_subscribe(detached, classes) != REDISMODULE_OK) {
 		RedisModule_Free(memory);
 		return "the server refuses a keyspace subscription";
 	}
+	same = memory && kea_hook.masks &&
+	       kea_hook.masks->size == s->masks_len &&
+	       memcmp(memory, kea_hook.masks, s->masks_len) == 0;
 	RedisModule_Free(masks_memory);
 	masks_memory = memory;
 	kea_hook.masks = memory;
@@ -78,6 +87,8 @@ const char *kea_configure(const struct kea_settings *s)
 	kea_flow.settings.masks = memory;
 	kea_flow.mirror.check = true;
 	kea_publisher_set_window(s->window);
+	kea_expire_configure(s->expire_on_time, (size_t)s->expire_watch_limit,
+			     !same);
 	return NULL;
 }
 
@@ -102,6 +113,8 @@ static void release_all(void)
 				"key_evt_amqp: %llu bytes of the event queue "
 				"are leaked",
 				(unsigned long long)kea_queue_allocated());
+	kea_alarm_free();
+	kea_learn_free();
 	kea_slots_free();
 	kea_drop_deferred();
 	kea_config_free();
@@ -221,7 +234,12 @@ static int load(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 	kea_take_in_spool(ctx);
 	kea_hook.loaded = true;
 	kea_update_role(ctx);
-	kea_hook_subscribe(detached, kea_hook.classes);
+	kea_hook_subscribe(detached,
+			   kea_hook.classes |
+				   kea_expire_classes(
+					   kea_flow.settings.expire_on_time &&
+						   kea_hook.masks,
+					   kea_hook.classes));
 	kea_bus_init(ctx);
 	return REDISMODULE_OK;
 }

@@ -36,6 +36,12 @@ typedef struct RedisModuleScanCursor RedisModuleScanCursor;
 /* Also without notification, statistics and expiry: 7.2 and newer; 7.0 ignores
  * what it does not know. */
 #define KEA_OPEN_KEY_UNSEEN (REDISMODULE_OPEN_KEY_NOTOUCH | 7 << 17)
+/* 7.2 and newer; 7.0 ignores them. */
+#define REDISMODULE_OPEN_KEY_NONOTIFY (1 << 17)
+#define REDISMODULE_OPEN_KEY_NOSTATS (1 << 18)
+#define REDISMODULE_OPEN_KEY_NOEXPIRE (1 << 19)
+
+#define REDISMODULE_EVENTLOOP_READABLE 1
 
 #define REDISMODULE_KEYTYPE_EMPTY 0
 #define REDISMODULE_KEYTYPE_LIST 2
@@ -80,6 +86,20 @@ typedef struct RedisModuleEvent {
 #define REDISMODULE_EVENT_EVENTLOOP 15
 
 #define REDISMODULE_SUBEVENT_REPLICA_CHANGE_ONLINE 0
+/* What FLUSHDB and SWAPDB come with, when they have happened. */
+typedef struct RedisModuleFlushInfo {
+	uint64_t version;
+	int32_t sync;
+	int32_t dbnum; /* -1: all */
+} RedisModuleFlushInfo;
+
+typedef struct RedisModuleSwapDbInfo {
+	uint64_t version;
+	int32_t dbnum_first;
+	int32_t dbnum_second;
+} RedisModuleSwapDbInfo;
+
+#define REDISMODULE_SUBEVENT_FLUSHDB_END 1
 
 #define REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP 0
 #define REDISMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP 1
@@ -122,6 +142,7 @@ typedef void (*RedisModuleClusterMessageReceiver)(RedisModuleCtx *,
 						  uint8_t type,
 						  const unsigned char *payload,
 						  uint32_t len);
+typedef void (*RedisModuleEventLoopFunc)(int fd, void *user, int mask);
 typedef void (*RedisModuleScanCB)(RedisModuleCtx *, RedisModuleString *name,
 				  RedisModuleKey *, void *priv);
 typedef int (*RedisModuleConfigApplyFunc)(RedisModuleCtx *, void *,
@@ -203,6 +224,13 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 	X(RedisModuleKey *, OpenKey,                                           \
 	  (RedisModuleCtx *, RedisModuleString *, int))                        \
 	X(void, CloseKey, (RedisModuleKey *))                                  \
+	X(long long, GetAbsExpire, (RedisModuleKey *))                         \
+	X(RedisModuleString *, HoldString,                                     \
+	  (RedisModuleCtx *, RedisModuleString *))                             \
+	X(uint64_t, MonotonicMicroseconds, (void))                             \
+	X(int, EventLoopAdd,                                                   \
+	  (int fd, int mask, RedisModuleEventLoopFunc, void *))                \
+	X(int, EventLoopDel, (int fd, int mask))                               \
 	X(int, SignalModifiedKey, (RedisModuleCtx *, RedisModuleString *))     \
 	X(int, KeyType, (RedisModuleKey *))                                    \
 	X(size_t, ValueLength, (RedisModuleKey *))                             \

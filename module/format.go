@@ -143,6 +143,11 @@ func appendEvent(b []byte, r *fallback.Record) []byte {
 		b = base64.StdEncoding.AppendEncode(b, r.Key)
 		b = append(b, '"')
 	}
+	if r.DueMillis != 0 {
+		b = append(b, `,"due":"`...)
+		b = appendTime(b, time.UnixMilli(r.DueMillis))
+		b = append(b, '"')
+	}
 	return append(b, '}')
 }
 

@@ -117,6 +117,8 @@ func (m *module) configure(s *settings) error {
 		// has a full flight to send before the main thread has lent more.
 		Window:                uint32(2 * s.numbers["max_inflight"]),
 		Outbox:                s.numbers["outbox"] != 0,
+		ExpireOnTime:          s.numbers["expire_on_time"] != 0,
+		ExpireWatchLimit:      uint64(s.numbers["expire_watch_limit"]),
 		ShutdownTimeoutMillis: uint32(s.numbers["shutdown_timeout"]),
 		Masks:                 program,
 		MasksCount:            count,

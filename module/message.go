@@ -54,6 +54,12 @@ func (l *layout) message(m *amqp.Message, v view, r *fallback.Record, id string)
 	}
 	switch l.format {
 	case formatPlain:
+		if r.DueMillis != 0 {
+			if m.Headers == nil {
+				m.Headers = make(map[string]any, 1)
+			}
+			m.Headers["due"] = string(appendTime(nil, time.UnixMilli(r.DueMillis)))
+		}
 	case formatJSON:
 		jsonMessage(m, r)
 	case formatCloudEvents:

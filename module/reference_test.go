@@ -61,6 +61,10 @@ var meanings = map[string]string{
 	"buffer_limit":        "Bytes of undelivered events in memory before they go to the fallback list. They do not count towards maxmemory.",
 	"outbox": "`yes`: every event is in the fallback list before the client has its reply, until the broker confirms it. What Redis's persistence " +
 		"keeps of a write, it then keeps of its event.",
+	"expire_on_time": "`yes`: keys that the masks match expire when they are due, not when the server happens on them; needs class `x`. " +
+		"See [reference.md](reference.md#expired-events-on-time).",
+	"expire_watch_limit": "Bytes of memory for the keys that expire_on_time watches, about 64 and the key's own for each; they do not count towards " +
+		"maxmemory. What does not fit expires at the server's own pace.",
 	"shutdown_timeout": "Milliseconds that SHUTDOWN may wait for confirms; what is left goes into a spool file in the server's dir, taken in at the next load.",
 	"mandatory":        "`yes`: a message that no queue takes counts as undelivered, and is sent again. `no`: the broker discards it.",
 	"format":           "`plain`, `json` or `cloudevents`: [reference.md](reference.md#formats-of-messages).",

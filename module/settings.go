@@ -66,6 +66,8 @@ var table = []setting{
 	{name: "max_inflight", kind: c.Number, number: 2048, min: 1, max: 5000},
 	{name: "buffer_limit", kind: c.Number, number: 64 << 20, min: 64 << 10, max: 1 << 40},
 	{name: "outbox", kind: c.Bool, number: 0, max: 1},
+	{name: "expire_on_time", kind: c.Bool, number: 0, max: 1},
+	{name: "expire_watch_limit", kind: c.Number, number: 1 << 30, min: 1 << 20, max: 1 << 40},
 	{name: "shutdown_timeout", kind: c.Number, number: 2000, min: 0, max: 600000},
 	{name: "mandatory", kind: c.Bool, number: 1, max: 1},
 }
