@@ -17,8 +17,8 @@ MANDIR    ?= $(PREFIX)/share/man
 DOCS      := README.md CHANGELOG.md LICENSE examples/redis.conf $(wildcard docs/*.md docs/monitoring/*)
 
 # The main thread's half of the module that knows nothing of Redis and Go.
-C_PLAIN := c/queue.c c/record.c c/lent.c c/match.c c/spool.c c/hashslot.c c/slab.c c/deadlines.c c/watch.c c/lag.c
-C_TESTS := queue record lent match spool hashslot watch
+C_PLAIN := c/queue.c c/record.c c/lent.c c/match.c c/spool.c c/owner.c c/spooldir.c c/hashslot.c c/slab.c c/deadlines.c c/watch.c c/lag.c
+C_TESTS := queue record lent match spool spooldir hashslot watch
 
 .PHONY: all help run install uninstall package bench test test-unit test-c test-e2e soak lint clean FORCE
 

@@ -4,7 +4,7 @@
 //
 //	an event's way  hook (captures it), record (its bytes), queue (memory), loop (the end of a turn), lent, publisher (to Go and back)
 //	what waits      flow (the queue in its pieces), mirror (our picture of the list), policy (a turn's rules),
-//	                list (the Redis list), demoted (what a replica still has), spool and shutdown (the file)
+//	                list (the Redis list), demoted (what a replica still has), spool (a file), owner and spooldir (whose it is), shutdown
 //	time            watch, deadlines, slab (when keys are due), learn, looks (from what that is known), expire (touches them), alarm, lag
 //	the keyspace    scan (all keys, in slices)
 //	cluster         home (lists' names), slots (whose is a key), cluster (which list a turn works with), bus (messages)

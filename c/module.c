@@ -118,6 +118,7 @@ static void release_all(void)
 	kea_slots_free();
 	kea_drop_deferred();
 	kea_config_free();
+	kea_spool_end();
 	kea_publisher_free();
 	RedisModule_Free(masks_memory);
 	if (detached)
@@ -296,11 +297,10 @@ int RedisModule_OnUnload(RedisModuleCtx *ctx)
 	 */
 	if (!kea_spool_rest(ctx)) {
 		RedisModule_Log(ctx, "warning",
-				"not unloaded: %llu events are undelivered and "
-				"%s can't be written",
+				"not unloaded: %llu events are undelivered, and "
+				"can't be spooled",
 				(unsigned long long)kea_flow_undelivered(
-					&kea_flow),
-				kea_spool_path());
+					&kea_flow));
 		return REDISMODULE_ERR;
 	}
 	keaGoStop();

@@ -243,8 +243,8 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 	  (RedisModuleCtx *, const char *))                                    \
 	X(void, FreeServerInfo,                                                \
 	  (RedisModuleCtx *, RedisModuleServerInfoData *))                     \
-	X(long long, ServerInfoGetFieldSigned,                                 \
-	  (RedisModuleServerInfoData *, const char *, int *))                  \
+	X(const char *, ServerInfoGetFieldC,                                   \
+	  (RedisModuleServerInfoData *, const char *))                         \
 	X(int, GetContextFlags, (RedisModuleCtx *))                            \
 	X(int, AvoidReplicaTraffic, (void))                                    \
 	X(int, SubscribeToKeyspaceEvents,                                      \

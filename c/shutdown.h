@@ -1,6 +1,6 @@
 /*
- * shutdown.h: when undelivered events go into the spool file, and when that
- * goes. Main thread only.
+ * shutdown.h: when undelivered events go into spool files, and when those
+ * go. Main thread only.
  */
 #ifndef KEA_SHUTDOWN_H
 #define KEA_SHUTDOWN_H
@@ -18,17 +18,18 @@ void kea_take_in_spool(RedisModuleCtx *ctx);
  * and may make events, but need no such care. */
 void kea_spool_turn(RedisModuleCtx *ctx);
 
-/* At each turn's end: removes the file once all that it holds is delivered. */
+/* At each turn's end: removes the files once all that they hold is delivered. */
 void kea_drop_spool(void);
 
 /* The server event Shutdown. */
 void kea_on_shutdown(RedisModuleCtx *ctx);
 
 /* Waits for confirms, a bounded time, and spools what is left; the dataset is
- * not touched. False: the file can't be made, and nothing has changed. */
+ * not touched. False: the file can't be made, and nothing has changed; the log
+ * says why. */
 bool kea_spool_rest(RedisModuleCtx *ctx);
 
-/* The file's path, in the server's dir, which it runs in. */
-const char *kea_spool_path(void);
+/* Forgets the spool files, which stay as they are. */
+void kea_spool_end(void);
 
 #endif /* KEA_SHUTDOWN_H */

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define END UINT32_MAX /* in the place of a length */
@@ -25,23 +26,34 @@ static uint64_t check_sum(const uint8_t *bytes, size_t len)
 
 static void put(struct kea_spool *s, const void *bytes, size_t len)
 {
-	if (!s->failed && fwrite(bytes, 1, len, s->file) != len)
-		s->failed = true;
+	if (s->error == 0 && fwrite(bytes, 1, len, s->file) != len)
+		s->error = errno;
 }
 
-bool kea_spool_begin(struct kea_spool *s, const char *path)
+bool kea_spool_begin(struct kea_spool *s, int dir, const char *name)
 {
-	int n;
+	int fd;
 
 	memset(s, 0, sizeof(*s));
-	n = snprintf(s->temporary, sizeof(s->temporary), "%s.new", path);
-	if (n < 0 || (size_t)n >= sizeof(s->temporary)) {
-		errno = ENAMETOOLONG;
+	s->dir = dir;
+	snprintf(s->name, sizeof(s->name), "%s", name);
+	snprintf(s->temporary, sizeof(s->temporary), "%s.new", s->name);
+	/* Left behind by a server that was killed, or laid there by somebody. */
+	if (unlinkat(dir, s->temporary, 0) != 0 && errno != ENOENT)
+		return false;
+	fd = openat(dir, s->temporary,
+		    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return false;
+	s->file = fdopen(fd, "wb");
+	if (!s->file) {
+		int why = errno;
+
+		close(fd);
+		unlinkat(dir, s->temporary, 0);
+		errno = why;
 		return false;
 	}
-	s->file = fopen(s->temporary, "wbe");
-	if (!s->file)
-		return false;
 	put(s, magic, sizeof(magic));
 	return true;
 }
@@ -65,41 +77,45 @@ void kea_spool_add(struct kea_spool *s, const struct kea_run *run)
 	}
 }
 
-/* The rename is durable only when the folder is. */
-static bool sync_folder(void)
+/* place renames the file, but over nothing. */
+static bool place(struct kea_spool *s)
 {
-	int fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool ok = fd >= 0 && fsync(fd) == 0;
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
+	if (renameat2(s->dir, s->temporary, s->dir, s->name,
+		      RENAME_NOREPLACE) == 0)
+		return true;
+	if (errno != EINVAL && errno != ENOSYS)
+		return false;
+	/* Not every file system can do that. */
+	if (linkat(s->dir, s->temporary, s->dir, s->name, 0) != 0)
+		return false;
+	unlinkat(s->dir, s->temporary, 0);
+	return true;
 }
 
-bool kea_spool_commit(struct kea_spool *s, const char *path)
+enum kea_spool_written kea_spool_commit(struct kea_spool *s)
 {
 	uint32_t end = END;
-	bool ok;
-	int why;
 
 	put(s, &end, sizeof(end));
 	put(s, &s->count, sizeof(s->count));
-	ok = !s->failed && fflush(s->file) == 0;
+	if (s->error == 0 && fflush(s->file) != 0)
+		s->error = errno;
 	KEA_FAULT("spool-written");
-	ok = ok && fsync(fileno(s->file)) == 0;
-	why = errno;
-
-	ok = fclose(s->file) == 0 && ok;
+	if (s->error == 0 && fsync(fileno(s->file)) != 0)
+		s->error = errno;
+	if (fclose(s->file) != 0 && s->error == 0)
+		s->error = errno;
 	KEA_FAULT("spool-synced");
-	if (ok && rename(s->temporary, path) == 0) {
-		KEA_FAULT("spool-renamed");
-		return sync_folder();
+	if (s->error == 0 && !place(s))
+		s->error = errno;
+	if (s->error != 0) {
+		unlinkat(s->dir, s->temporary, 0);
+		errno = s->error;
+		return KEA_SPOOL_FAILED;
 	}
-	if (ok)
-		why = errno;
-	unlink(s->temporary);
-	errno = why;
-	return false;
+	KEA_FAULT("spool-renamed");
+	/* The rename is durable only when the folder is. */
+	return fsync(s->dir) == 0 ? KEA_SPOOL_WRITTEN : KEA_SPOOL_UNSYNCED;
 }
 
 /* Reads one event, the count-th, into the queue; 1 done, 0 the end, -1 damage. */
@@ -111,6 +127,7 @@ static int read_one(FILE *f, uint64_t left, struct kea_queue *q, uint64_t count)
 	uint64_t sum;
 	uint8_t *bytes;
 	bool sound;
+	int first;
 
 	memcpy(&len, head, 4);
 	memcpy(&sum, head + 4, 8);
@@ -118,6 +135,10 @@ static int read_one(FILE *f, uint64_t left, struct kea_queue *q, uint64_t count)
 	    left == sizeof(head))
 		return 0;
 	if (n < sizeof(head) || len > left - sizeof(head))
+		return -1;
+	/* A look before memory is taken: a file may have holes. */
+	first = getc(f);
+	if (first != KEA_RECORD_MAGIC || ungetc(first, f) == EOF)
 		return -1;
 	bytes = kea_queue_scratch(len);
 	sound = fread(bytes, 1, len, f) == len &&
@@ -129,28 +150,53 @@ static int read_one(FILE *f, uint64_t left, struct kea_queue *q, uint64_t count)
 	return sound ? 1 : -1;
 }
 
-enum kea_spool_state kea_spool_read(const char *path, struct kea_queue *q,
-				    uint64_t *count)
+static enum kea_spool_state read_all(FILE *f, uint64_t size,
+				     struct kea_queue *q, uint64_t *count)
 {
-	FILE *f = fopen(path, "rbe");
-	char head[sizeof(magic)], aside[256];
-	long size = 0;
+	char head[sizeof(magic)];
 	int got = -1;
 
-	*count = 0;
-	if (!f)
-		return KEA_SPOOL_NONE;
-	if (fseek(f, 0, SEEK_END) == 0 && (size = ftell(f)) >= 0)
-		rewind(f);
-	if (size >= 0 && fread(head, 1, sizeof(head), f) == sizeof(head) &&
+	errno = 0;
+	if (fread(head, 1, sizeof(head), f) == sizeof(head) &&
 	    memcmp(head, magic, sizeof(head)) == 0)
-		while ((got = read_one(f, (uint64_t)(size - ftell(f)), q,
+		while ((got = read_one(f, size - (uint64_t)ftello(f), q,
 				       *count)) == 1)
 			(*count)++;
-	fclose(f);
 	if (got == 0)
 		return KEA_SPOOL_WHOLE;
-	snprintf(aside, sizeof(aside), "%s.damaged", path);
-	(void)!rename(path, aside);
-	return KEA_SPOOL_DAMAGED;
+	return ferror(f) ? KEA_SPOOL_UNREADABLE : KEA_SPOOL_DAMAGED;
+}
+
+enum kea_spool_state kea_spool_read(int dir, const char *name,
+				    struct kea_queue *q, uint64_t *count)
+{
+	int fd = openat(dir, name,
+			O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY |
+				O_CLOEXEC);
+	enum kea_spool_state state = KEA_SPOOL_UNREADABLE;
+	struct stat st;
+	FILE *f = NULL;
+	int why;
+
+	*count = 0;
+	if (fd < 0 && errno == ENOENT)
+		return KEA_SPOOL_NONE;
+	if (fd < 0)
+		return errno == ELOOP || errno == ENXIO ? KEA_SPOOL_IRREGULAR :
+							  KEA_SPOOL_UNREADABLE;
+	if (fstat(fd, &st) == 0) {
+		if (!S_ISREG(st.st_mode))
+			state = KEA_SPOOL_IRREGULAR;
+		else
+			f = fdopen(fd, "rb");
+	}
+	if (f)
+		state = read_all(f, (uint64_t)st.st_size, q, count);
+	why = errno;
+	if (f)
+		fclose(f);
+	else
+		close(fd);
+	errno = why;
+	return state;
 }

@@ -201,15 +201,14 @@ func TestUnloadSpoolsWhatTheListDoesNotTake(t *testing.T) {
 	r.sets("k", 10)
 	r.until("events_buffered", is("10"))
 	// Where the file can't be made, nothing is unloaded.
-	spool := filepath.Join(r.Dir, fmt.Sprintf("key_evt_amqp.%d.spool.new", r.Port))
-	must(t, os.MkdirAll(filepath.Join(spool, "in the way"), 0o700))
+	clear := r.noSpool()
 	if err := r.Do(ctx, "MODULE", "UNLOAD", "key_evt_amqp").Err(); err == nil {
 		t.Fatal("unloaded, though 10 events can't be put away")
 	}
 	if !strings.Contains(r.Log(), "not unloaded: 10 events") {
 		t.Error("the log does not say why")
 	}
-	must(t, os.RemoveAll(spool))
+	clear()
 	r.do("MODULE", "UNLOAD", "key_evt_amqp")
 	must(t, p.Mend())
 	must(t, r.load(options{events: "$", limit: "-1"}))

@@ -141,16 +141,48 @@ func shutDown(t *testing.T, r *rig, words ...any) {
 	}
 }
 
-func (r *rig) spool() string {
-	return filepath.Join(r.Dir, fmt.Sprintf("key_evt_amqp.%d.spool", r.Port))
+// spools are the spool files in the server's folder.
+func (r *rig) spools() []string {
+	found, _ := filepath.Glob(filepath.Join(r.Dir, "key_evt_amqp.*.spool"))
+	return found
 }
 
-// spoolIsGone waits until the spool file was removed.
+// spool is the only one.
+func (r *rig) spool() string {
+	r.t.Helper()
+	found := r.spools()
+	if len(found) != 1 {
+		r.t.Fatalf("the spool files are %q, want one", found)
+	}
+	return found[0]
+}
+
+// noSpool lays folders in the way of all files that the server could write, and
+// returns what removes them.
+func (r *rig) noSpool() func() {
+	r.t.Helper()
+	owner, _ := filepath.Glob(filepath.Join(r.Dir, "key_evt_amqp.*.owner"))
+	if len(owner) != 1 {
+		r.t.Fatalf("the owner files are %q, want one", owner)
+	}
+	var made []string
+	for i := range 110 {
+		made = append(made, fmt.Sprintf("%s.%d.spool.new", strings.TrimSuffix(owner[0], ".owner"), i))
+		must(r.t, os.Mkdir(made[i], 0o700))
+	}
+	return func() {
+		for _, name := range made {
+			must(r.t, os.Remove(name))
+		}
+	}
+}
+
+// spoolIsGone waits until the spool files were removed.
 func (r *rig) spoolIsGone() {
 	r.t.Helper()
 	eventually(r.t, func() error {
-		if _, err := os.Stat(r.spool()); !os.IsNotExist(err) {
-			return fmt.Errorf("the spool file: %v", err)
+		if found := r.spools(); len(found) > 0 {
+			return fmt.Errorf("there is %q", found)
 		}
 		return nil
 	})
@@ -349,7 +381,8 @@ func TestSpoolFileIsTakenInOnceThoughLoadsAreKilled(t *testing.T) {
 	random := seeded(t)
 	const n = 60000
 	r, p := spooling(t, n)
-	info, err := os.Stat(r.spool())
+	spool := r.spool()
+	info, err := os.Stat(spool)
 	must(t, err)
 	path, err := exec.LookPath("redis-server")
 	must(t, err)
@@ -369,7 +402,7 @@ func TestSpoolFileIsTakenInOnceThoughLoadsAreKilled(t *testing.T) {
 		must(t, err)
 		if i < kills/3 {
 			// While it reads the file.
-			for !hasOpen(cmd.Process.Pid, r.spool()) && strings.Count(r.Log(), "taken in") == before {
+			for !hasOpen(cmd.Process.Pid, spool) && strings.Count(r.Log(), "taken in") == before {
 			}
 		} else {
 			time.Sleep(time.Duration(20+random.IntN(200)) * time.Millisecond) // a moment like any other
@@ -378,7 +411,7 @@ func TestSpoolFileIsTakenInOnceThoughLoadsAreKilled(t *testing.T) {
 		if i < kills/3 && strings.Count(r.Log(), "taken in") == before {
 			halfWay++
 		}
-		if now, err := os.Stat(r.spool()); err != nil || now.Size() != info.Size() {
+		if now, err := os.Stat(spool); err != nil || now.Size() != info.Size() {
 			t.Fatalf("kill %d: the spool file is %v, error %v", i, now, err)
 		}
 	}
@@ -407,7 +440,8 @@ func TestDamagedSpoolFileIsKeptAside(t *testing.T) {
 	const n, mark, head, end = 1000, 16, 12, 12 // bytes of the file's parts
 	r, p := spooling(t, n)
 	must(t, p.Mend())
-	whole, err := os.ReadFile(r.spool())
+	spool := r.spool()
+	whole, err := os.ReadFile(spool)
 	must(t, err)
 	// at is where each event begins.
 	at := []int{mark}
@@ -428,7 +462,8 @@ func TestDamagedSpoolFileIsKeptAside(t *testing.T) {
 		garbage[i] = byte(random.Uint32())
 	}
 	k := 1 + random.IntN(n-1)
-	for _, test := range []struct {
+	kept := spool + ".damaged"
+	for i, test := range []struct {
 		name  string
 		file  []byte
 		taken int
@@ -451,7 +486,7 @@ func TestDamagedSpoolFileIsKeptAside(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r.t = t
-			must(t, os.WriteFile(r.spool(), test.file, 0o600))
+			must(t, os.WriteFile(spool, test.file, 0o600))
 			r.queue.Close()
 			r.queue = broker.Consume(r.name) // the same events come again and again
 			lines := len(r.Log())
@@ -463,18 +498,24 @@ func TestDamagedSpoolFileIsKeptAside(t *testing.T) {
 			if log := r.Log()[lines:]; !strings.Contains(log, fmt.Sprintf("is damaged: %d events taken in, the file is kept", test.taken)) {
 				t.Errorf("the log does not say what was taken in:\n%s", log)
 			}
-			kept, err := os.ReadFile(r.spool() + ".damaged")
-			if err != nil || !bytes.Equal(kept, test.file) {
-				t.Errorf("the file was not kept as it was: %d bytes of %d, error %v", len(kept), len(test.file), err)
-			}
 			r.spoolIsGone()
+			if i > 0 { // none takes the place of another
+				kept = fmt.Sprintf("%s.damaged.%d", spool, i+1)
+			}
+			bytesKept, err := os.ReadFile(kept)
+			if err != nil || !bytes.Equal(bytesKept, test.file) {
+				t.Errorf("the file was not kept as it was: %d bytes of %d, error %v", len(bytesKept), len(test.file), err)
+			}
 			r.Terminate()
 		})
 	}
 	r.t = t
-	must(t, os.Remove(r.spool()+".damaged"))
 	// Nothing of it is taken in again.
+	lines := len(r.Log())
 	must(t, r.Start())
+	if log := r.Log()[lines:]; !strings.Contains(log, ".damaged") {
+		t.Errorf("the log does not say that damaged files are there:\n%s", log)
+	}
 	r.balanced(0, 0)
 	if got := r.number("events_confirmed"); got != 0 {
 		t.Errorf("%d events were delivered by a load that had nothing", got)
@@ -486,7 +527,7 @@ func TestShutdownThatCannotSpoolSaysSoAndEnds(t *testing.T) {
 	p.Cut()
 	r.sets("k", 10)
 	r.until("events_buffered", is("10"))
-	must(t, os.Mkdir(r.spool()+".new", 0o700)) // in the way of the file
+	r.noSpool()
 	shutDown(t, r, "SIGTERM")
 	if log := r.Log(); !strings.Contains(log, "10 events lost: can't write") {
 		t.Error("the log does not say what was lost")

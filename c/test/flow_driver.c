@@ -27,6 +27,7 @@
 #include "../needs.h"
 #include "_cgo_export.h"
 
+#include <glob.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -510,13 +511,21 @@ static void free_server_info(RedisModuleCtx *ctx, RedisModuleServerInfoData *i)
 	(void)i;
 }
 
-static long long info_signed(RedisModuleServerInfoData *i, const char *name,
-			     int *err)
+static const char *info_field(RedisModuleServerInfoData *i, const char *name)
 {
 	(void)i;
-	(void)name;
-	*err = 0;
-	return 6379;
+	return strcmp(name, "tcp_port") == 0 ? "6379" : NULL;
+}
+
+/* Only CONFIG GET is called; it may be missing. */
+static RedisModuleCallReply *call(RedisModuleCtx *ctx, const char *name,
+				  const char *format, ...)
+{
+	(void)ctx;
+	(void)format;
+	if (strcmp(name, "CONFIG") != 0)
+		broken("not to be called: %s", name);
+	return NULL;
 }
 
 static RedisModuleCtx *detached(RedisModuleCtx *ctx)
@@ -610,7 +619,8 @@ static int get_api(const char *name, void *target)
 		HAS("InfoAddFieldCString", info_text),
 		HAS("GetServerInfo", server_info),
 		HAS("FreeServerInfo", free_server_info),
-		HAS("ServerInfoGetFieldSigned", info_signed),
+		HAS("ServerInfoGetFieldC", info_field),
+		HAS("Call", call),
 		HAS("GetDetachedThreadSafeContext", detached),
 		HAS("FreeThreadSafeContext", free_detached),
 		HAS("IsModuleNameBusy", name_busy),
@@ -846,29 +856,48 @@ static void show_memory(void)
 	printf("\n");
 }
 
-/* The spool file's events; false when there is no file. */
+/* spool_files are the spool files' names, in their order. */
+static size_t spool_files(glob_t *found)
+{
+	/* Numbers of one length, and of the next. */
+	if (glob("key_evt_amqp.*.?.spool", 0, NULL, found) != 0)
+		found->gl_pathc = 0;
+	glob("key_evt_amqp.*.??.spool", GLOB_APPEND, NULL, found);
+	glob("key_evt_amqp.*.???.spool", GLOB_APPEND, NULL, found);
+	return found->gl_pathc;
+}
+
+/* The spool files' events; false when there is no file. */
 static bool show_spool(void)
 {
-	FILE *f = fopen("key_evt_amqp.6379.spool", "rb");
 	struct ids r = { 0 };
-	struct kea_record head;
-	uint32_t len;
+	glob_t found;
+	size_t n = spool_files(&found);
 
-	if (!f)
-		return false;
-	printf("spool_has");
-	/* Behind 16 bytes: length, sum and record of each. */
-	for (long at = 16; fseek(f, at, SEEK_SET) == 0 &&
-			   fread(&len, sizeof(len), 1, f) == 1 &&
-			   len != UINT32_MAX &&
-			   fseek(f, sizeof(uint64_t), SEEK_CUR) == 0 &&
-			   fread(&head, sizeof(head), 1, f) == 1;
-	     at += 12 + (long)len)
-		ids_add(&r, &head);
-	ids_end(&r);
-	printf("\n");
-	fclose(f);
-	return true;
+	if (n > 0)
+		printf("spool_has");
+	for (size_t i = 0; i < n; i++) {
+		FILE *f = fopen(found.gl_pathv[i], "rb");
+		struct kea_record head;
+		uint32_t len;
+
+		/* Behind 16 bytes: length, sum and record of each. */
+		for (long at = 16; f && fseek(f, at, SEEK_SET) == 0 &&
+				   fread(&len, sizeof(len), 1, f) == 1 &&
+				   len != UINT32_MAX &&
+				   fseek(f, sizeof(uint64_t), SEEK_CUR) == 0 &&
+				   fread(&head, sizeof(head), 1, f) == 1;
+		     at += 12 + (long)len)
+			ids_add(&r, &head);
+		if (f)
+			fclose(f);
+	}
+	if (n > 0) {
+		ids_end(&r);
+		printf("\n");
+	}
+	globfree(&found);
+	return n > 0;
 }
 
 static void answer(void)
@@ -1194,8 +1223,8 @@ static void server(const char *line)
 		restart();
 		replica = guarded = false;
 		life = 0;
-		unlink("key_evt_amqp.6379.spool");
-		unlink("key_evt_amqp.6379.spool.new");
+		if (system("rm -f key_evt_amqp.*") != 0)
+			broken("the spool files can't be removed");
 	} else {
 		broken("not understood: %s", line);
 	}

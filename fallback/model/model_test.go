@@ -591,6 +591,8 @@ func (m *model) putAway(command string) {
 	switch {
 	case crashed && point != "spool-renamed":
 		spool = m.spool
+	case crashed: // the older files are there, too
+		spool = slices.Concat(m.spool, spool)
 	case len(spool) == 0:
 		spool = nil
 	}

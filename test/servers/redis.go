@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +22,7 @@ type Redis struct {
 	Dir    string
 	Config []string // lines of redis.conf
 	Env    []string // more of the environment, name=value
+	Before []string // words before the program's name: who runs it
 	// KeepConfig makes Start use redis.conf as CONFIG REWRITE left it.
 	KeepConfig bool
 	*redis.Client
@@ -67,7 +69,8 @@ func (r *Redis) Start() error {
 			return err
 		}
 	}
-	cmd := exec.Command(path, file)
+	words := append(slices.Clone(r.Before), path, file)
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Dir = r.Dir
 	cmd.Env = append(os.Environ(), r.Env...)
 	if r.process, err = start(cmd); err != nil {
