@@ -38,7 +38,7 @@ var partSizes = []int{16, 100, 1024}
 func micro(b *rig) []measure {
 	return []measure{func(f figures) error {
 		program := filepath.Join(b.dir, "micro")
-		if err := b.compile(program, "bench/micro/micro.c", "c/hook.c", "c/home.c", "c/slots.c", "c/nodes.c", "c/hashslot.c", "c/queue.c", "c/record.c", "c/match.c", "c/redisapi.c"); err != nil {
+		if err := b.compile(program, "bench/micro/micro.c", "c/hook.c", "c/extras.c", "c/value.c", "c/home.c", "c/slots.c", "c/nodes.c", "c/hashslot.c", "c/queue.c", "c/record.c", "c/match.c", "c/redisapi.c"); err != nil {
 			return err
 		}
 		for _, p := range parts {

@@ -22,6 +22,8 @@ type Settings struct {
 	Outbox                bool   // every event is in the list before the client has its reply
 	ExpireOnTime          bool   // keys expire when they are due
 	ExpireWatchLimit      uint64 // bytes for the keys watched
+	Values                uint32 // NewValues, OldValues, both, or 0
+	ValueLimit            int    // bytes of a value, at most
 	ShutdownTimeoutMillis uint32 // how long SHUTDOWN may wait for confirms
 	Masks                 []byte // compiled masks; empty: nothing is forwarded
 	MasksCount            int
@@ -38,6 +40,8 @@ func Configure(s Settings) error {
 		outbox:              C.bool(s.Outbox),
 		expire_on_time:      C.bool(s.ExpireOnTime),
 		expire_watch_limit:  C.uint64_t(s.ExpireWatchLimit),
+		values:              C.uint32_t(s.Values),
+		value_limit:         C.size_t(s.ValueLimit),
 		shutdown_timeout_ms: C.uint32_t(s.ShutdownTimeoutMillis),
 		masks_len:           C.size_t(len(s.Masks)),
 		masks_count:         C.uint64_t(s.MasksCount),
@@ -51,6 +55,16 @@ func Configure(s Settings) error {
 	}
 	return nil
 }
+
+// What events carry of a key's value: [Settings].Values.
+const (
+	NewValues = C.KEA_VALUES_NEW
+	OldValues = C.KEA_VALUES_OLD
+)
+
+// HasOldValues reports whether this server shows what a key held that goes. Main
+// thread only.
+func HasOldValues() bool { return bool(C.kea_old_values()) }
 
 // ServerClasses are the classes of events that this server knows, its own
 // bits. Main thread only.

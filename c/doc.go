@@ -2,7 +2,7 @@
 // which Go and it meet. [Module] states what Go does, kea.h what C promises. Its
 // files, in the order in which one might read them:
 //
-//	an event's way  hook (captures it), record (its bytes), queue (memory), loop (the end of a turn), lent, publisher (to Go and back)
+//	an event's way  hook (captures it), extras and value (what the key holds), record (its bytes), queue (memory), loop (the end of a turn), lent, publisher (to Go and back)
 //	what waits      flow (the queue in its pieces), mirror (our picture of the list), policy (a turn's rules),
 //	                list (the Redis list), demoted (what a replica still has), spool (a file), owner and spooldir (whose it is), shutdown
 //	time            watch, deadlines, slab (when keys are due), learn, looks (from what that is known), expire (touches them), alarm, lag

@@ -2,6 +2,7 @@
 #include "_cgo_export.h"
 #include "events.h"
 
+#include "extras.h"
 #include "flow.h"
 #include "hook.h"
 #include "learn.h"
@@ -53,8 +54,10 @@ static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
 {
 	if (!kea_hook.loaded)
 		return;
-	if (e.id != REDISMODULE_EVENT_EVENTLOOP)
+	if (e.id != REDISMODULE_EVENT_EVENTLOOP) {
+		kea_extras_flush();
 		kea_update_role(ctx);
+	}
 	switch (e.id) {
 	case REDISMODULE_EVENT_EVENTLOOP:
 		if (sub == REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP)

@@ -10,11 +10,13 @@
 #include "hook.h"
 
 #include "expire.h"
+#include "extras.h"
 #include "fault.h"
 #include "flow.h"
 #include "learn.h"
 #include "loop.h"
 #include "slots.h"
+#include "value.h"
 
 #include <string.h>
 #include <time.h>
@@ -31,10 +33,9 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static void append(const char *event, const char *key, size_t key_len, int db,
-		   int64_t due)
+void kea_hook_append(const char *event, const char *key, size_t key_len,
+		     int db, const struct kea_extras *extras)
 {
-	const struct kea_extras extras = { .due_ms = due };
 	struct kea_event e = {
 		.event = event,
 		.event_len = strlen(event),
@@ -43,12 +44,15 @@ static void append(const char *event, const char *key, size_t key_len, int db,
 		.origin = kea_hook.origin,
 		.seq = ++kea_hook.seq,
 		.time_ms = now_ms(),
-		.extras = due != 0 ? &extras : NULL,
+		.extras = extras,
 	};
 
 	kea_event_set_db(&e, db);
 	kea_record_build(kea_queue_append(&kea_flow.queue, kea_record_size(&e)),
 			 &e);
+	kea_hook.captured++;
+	KEA_FAULT("captured");
+	kea_flow.captured++;
 }
 
 /*
@@ -132,6 +136,7 @@ static void capture(RedisModuleCtx *ctx, int type, const char *event,
 	bool wanted = ((uint32_t)type & kea_hook.classes) && kea_hook.masks;
 	const char *bytes;
 	size_t len;
+	int db;
 
 	if (!wanted && !((uint32_t)type & kea_hook.list_classes))
 		return;
@@ -146,12 +151,16 @@ static void capture(RedisModuleCtx *ctx, int type, const char *event,
 	}
 	if (!kea_slot_event_counts(ctx, type, event, key))
 		return;
-	append(event, bytes, len, kea_hook_database_of(ctx, type, event, key),
-	       due);
-	kea_hook.captured++;
+	db = kea_hook_database_of(ctx, type, event, key);
+	if (kea_extras_values == 0)
+		kea_hook_append(event, bytes, len, db,
+				due != 0 ? &(struct kea_extras){ .due_ms = due } :
+					   NULL);
+	else
+		kea_extras_capture(&(struct kea_told){ ctx, (uint32_t)type,
+						       event, key, bytes, len,
+						       db, due });
 	kea_hook.missed += type == REDISMODULE_NOTIFY_KEY_MISS;
-	KEA_FAULT("captured");
-	kea_flow.captured++;
 	if (kea_loop.past_turn)
 		after_turn(ctx, (uint32_t)type);
 }
@@ -177,10 +186,16 @@ static int on_key_event(RedisModuleCtx *ctx, int type, const char *event,
 {
 	if (!kea_hook.loaded)
 		return REDISMODULE_OK;
+	if (kea_value_opening) {
+		kea_value_told(event);
+		return REDISMODULE_OK;
+	}
 	capture(ctx, type, event, key,
 		(uint32_t)type & KEA_LEARN_CLASSES ?
 			kea_learn_event(ctx, type, event, key) :
 			0);
+	if (kea_extras_values != 0)
+		kea_extras_forget(ctx, event, key);
 	/* Also on a replica, whose client is its link to the master. */
 	if (type == REDISMODULE_NOTIFY_GENERIC)
 		give_client_back(ctx, event);

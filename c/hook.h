@@ -6,6 +6,7 @@
 #define KEA_HOOK_H
 
 #include "match.h"
+#include "record.h"
 #include "redisapi.h"
 
 #include <stdbool.h>
@@ -37,6 +38,10 @@ int kea_hook_subscribe(RedisModuleCtx *ctx, uint32_t classes);
 /* kea_hook_database_of is the database of an event, in the callback. */
 int kea_hook_database_of(RedisModuleCtx *ctx, int type, const char *event,
 			 RedisModuleString *key);
+/* kea_hook_append captures an event: it goes to the end of the queue. extras may
+ * be NULL. */
+void kea_hook_append(const char *event, const char *key, size_t key_len,
+		     int db, const struct kea_extras *extras);
 
 /* kea_update_role looks whether this is the active master. */
 void kea_update_role(RedisModuleCtx *ctx);

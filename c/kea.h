@@ -14,6 +14,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What events carry of a key's value. */
+enum kea_values {
+	KEA_VALUES_NEW = 1, /* what the key holds after the change */
+	KEA_VALUES_OLD = 2, /* what it held when it went */
+};
+
 /* What the main thread needs of the settings. */
 struct kea_settings {
 	uint32_t classes;       /* REDISMODULE_NOTIFY_* of argument "events" */
@@ -24,6 +30,8 @@ struct kea_settings {
 	bool expire_on_time;
 	uint64_t expire_watch_limit; /* bytes */
 	uint32_t shutdown_timeout_ms;
+	uint32_t values;        /* enum kea_values */
+	size_t value_limit;     /* bytes */
 	const void *masks;      /* compiled by keymask; NULL: forward nothing */
 	size_t masks_len;
 	uint64_t masks_count;
@@ -32,6 +40,9 @@ struct kea_settings {
 /* [main] kea_configure takes the settings over; it copies the masks. Returns
  * NULL, or why they can't be used (static text), with nothing changed. */
 const char *kea_configure(const struct kea_settings *s);
+
+/* [main] Whether this server shows what a key held that goes. */
+bool kea_old_values(void);
 
 /* [main] The classes of events that this server knows. */
 uint32_t kea_server_classes(void);

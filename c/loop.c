@@ -7,6 +7,7 @@
 
 #include "commands.h"
 #include "expire.h"
+#include "extras.h"
 #include "fault.h"
 #include "policy.h"
 #include "publisher.h"
@@ -79,6 +80,7 @@ void kea_loop_before_sleep(RedisModuleCtx *ctx)
 	if (atomic_load_explicit(&called, memory_order_relaxed))
 		atomic_exchange_explicit(&called, false, memory_order_acquire);
 	kea_replicate_deferred(ctx);
+	kea_extras_flush();
 	/* First, so that what expires is delivered or stored in this turn. */
 	kea_expire_turn(ctx);
 	kea_loop_end_turn(ctx);

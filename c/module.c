@@ -22,6 +22,7 @@
 #include "crash.h"
 #include "events.h"
 #include "expire.h"
+#include "extras.h"
 #include "flow.h"
 #include "hook.h"
 #include "info.h"
@@ -56,11 +57,10 @@ const char *kea_configure(const struct kea_settings *s)
 {
 	void *memory = NULL;
 	uint32_t classes = s->classes;
+	const char *wrong;
 	bool same;
 
 	if (s->masks_len > 0) {
-		const char *wrong;
-
 		/* Compiled by Go, run by C: a slip between the two must not
 		 * become a wild read on the main thread. */
 		memory = RedisModule_Alloc(s->masks_len);
@@ -72,9 +72,12 @@ const char *kea_configure(const struct kea_settings *s)
 		}
 	}
 	classes |= kea_expire_classes(s->expire_on_time && memory, classes);
-	if (kea_hook_subscribe(detached, classes) != REDISMODULE_OK) {
+	wrong = kea_extras_configure(detached, s->values, s->value_limit);
+	if (!wrong && kea_hook_subscribe(detached, classes) != REDISMODULE_OK)
+		wrong = "the server refuses a keyspace subscription";
+	if (wrong) {
 		RedisModule_Free(memory);
-		return "the server refuses a keyspace subscription";
+		return wrong;
 	}
 	same = memory && kea_hook.masks &&
 	       kea_hook.masks->size == s->masks_len &&
@@ -116,6 +119,7 @@ static void release_all(void)
 	kea_alarm_free();
 	kea_learn_free();
 	kea_slots_free();
+	kea_extras_free();
 	kea_drop_deferred();
 	kea_config_free();
 	kea_spool_end();
@@ -163,6 +167,7 @@ static int prepare(RedisModuleCtx *ctx)
 	detached = RedisModule_GetDetachedThreadSafeContext(ctx);
 	kea_queue_allocator(map_pages, unmap_pages);
 	memset(&kea_hook, 0, sizeof(kea_hook));
+	kea_extras_init();
 	kea_info_init();
 	kea_loop_init();
 	kea_slots_init(ctx, RedisModule_GetContextFlags(ctx) &
@@ -289,6 +294,12 @@ int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 
 int RedisModule_OnUnload(RedisModuleCtx *ctx)
 {
+	if (kea_extras_busy()) {
+		RedisModule_Log(ctx, "warning",
+				"not unloaded: the transaction has events to "
+				"finish");
+		return REDISMODULE_ERR;
+	}
 	/*
 	 * The dataset may not be touched: MODULE UNLOAD is a command, and one
 	 * that changes something is propagated as it is, so the replicas would

@@ -7,9 +7,10 @@
 #include "list.h"
 
 /* One turn stores at most this many events more than one turn would capture
- * anyway, and reads at most so many chunks of the list, lest a long backlog
+ * anyway, or so many bytes together with them, and reads at most so many chunks of the list, lest a long backlog
  * delay the commands of the next turn. */
 #define STORE_SLICE 4096
+#define STORE_BYTES ((size_t)4 << 20)
 #define READ_SLICE_CHUNKS 2
 #define READ_SLICE_EVENTS 512
 /* And it drops at most so many elements more than it has stored, when the list's
@@ -266,13 +267,15 @@ static void store_lent(struct turn *t)
 	}
 }
 
-/* store_memory moves up to max events from memory to the list. */
-static void store_memory(struct turn *t, uint64_t max)
+/* store_memory moves up to max events from memory to the list; at least min, but
+ * no more than that when they have STORE_BYTES. */
+static void store_memory(struct turn *t, uint64_t min, uint64_t max)
 {
 	struct kea_flow *f = t->f;
+	size_t bytes = 0;
 	struct kea_run run;
 
-	while (max > 0 &&
+	while (max > 0 && (min > 0 || bytes < STORE_BYTES) &&
 	       kea_queue_peek(&f->queue,
 			      max > UINT32_MAX ? UINT32_MAX : (uint32_t)max,
 			      SIZE_MAX, &run)) {
@@ -281,6 +284,8 @@ static void store_memory(struct turn *t, uint64_t max)
 		kea_mirror_stored(&f->mirror, run.count);
 		f->stored += run.count;
 		max -= run.count;
+		min -= run.count < min ? run.count : min;
+		bytes += run.bytes;
 		kea_run_release(&f->queue, &run, run.count);
 	}
 }
@@ -333,11 +338,11 @@ static void store(struct turn *t)
 		store_lent(t); /* from before outbox was turned on */
 		if (f->mirror.pending == 0)
 			lend_memory(t, true);
-		store_memory(t, f->queue.count);
+		store_memory(t, f->queue.count, f->queue.count);
 	} else if (kea_flow_is_away(f) || memory_is_full(f)) {
 		/* What this turn made, and a slice of what was there before. */
 		store_lent(t);
-		store_memory(t, f->captured + STORE_SLICE);
+		store_memory(t, f->captured, f->captured + STORE_SLICE);
 		f->left.stores = f->queue.count > 0;
 	}
 	trim(t);

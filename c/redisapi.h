@@ -46,6 +46,11 @@ typedef struct RedisModuleScanCursor RedisModuleScanCursor;
 #define REDISMODULE_KEYTYPE_EMPTY 0
 #define REDISMODULE_KEYTYPE_LIST 2
 
+#define REDISMODULE_REPLY_STRING 0
+#define REDISMODULE_REPLY_INTEGER 2
+
+#define REDISMODULE_STREAM_ITERATOR_REVERSE (1 << 1)
+
 #define REDISMODULE_LIST_HEAD 0
 #define REDISMODULE_LIST_TAIL 1
 
@@ -70,6 +75,18 @@ typedef struct RedisModuleScanCursor RedisModuleScanCursor;
 #define REDISMODULE_CONFIG_DEFAULT 0
 #define REDISMODULE_CONFIG_SENSITIVE (1 << 1)
 
+/* The id of a stream's entry. */
+typedef struct RedisModuleStreamID {
+	uint64_t ms;
+	uint64_t seq;
+} RedisModuleStreamID;
+
+/* What comes with the server event Key. */
+typedef struct RedisModuleKeyInfo {
+	uint64_t version;
+	RedisModuleKey *key;
+} RedisModuleKeyInfo;
+
 /* Server events: the argument of SubscribeToServerEvent, passed by value. */
 typedef struct RedisModuleEvent {
 	uint64_t id;
@@ -84,6 +101,11 @@ typedef struct RedisModuleEvent {
 #define REDISMODULE_EVENT_CRON_LOOP 8
 #define REDISMODULE_EVENT_SWAPDB 11
 #define REDISMODULE_EVENT_EVENTLOOP 15
+#define REDISMODULE_EVENT_KEY 17 /* 7.2 and newer */
+
+#define REDISMODULE_SUBEVENT_KEY_DELETED 0
+#define REDISMODULE_SUBEVENT_KEY_EXPIRED 1
+#define REDISMODULE_SUBEVENT_KEY_EVICTED 2
 
 #define REDISMODULE_SUBEVENT_REPLICA_CHANGE_ONLINE 0
 /* What FLUSHDB and SWAPDB come with, when they have happened. */
@@ -118,6 +140,8 @@ typedef struct RedisModuleSwapDbInfo {
 #define REDISMODULE_NOTIFY_LOADED (1 << 12) /* for modules only */
 #define REDISMODULE_NOTIFY_MODULE (1 << 13)
 #define REDISMODULE_NOTIFY_NEW (1 << 14)
+#define REDISMODULE_NOTIFY_OVERWRITTEN (1 << 15) /* newer than 7.0 */
+#define REDISMODULE_NOTIFY_TYPE_CHANGED (1 << 16)
 
 typedef int (*RedisModuleCmdFunc)(RedisModuleCtx *, RedisModuleString **, int);
 typedef int (*RedisModuleNotificationFunc)(RedisModuleCtx *, int type,
@@ -143,6 +167,8 @@ typedef void (*RedisModuleClusterMessageReceiver)(RedisModuleCtx *,
 						  const unsigned char *payload,
 						  uint32_t len);
 typedef void (*RedisModuleEventLoopFunc)(int fd, void *user, int mask);
+typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *, RedisModuleString *field,
+				     RedisModuleString *value, void *priv);
 typedef void (*RedisModuleScanCB)(RedisModuleCtx *, RedisModuleString *name,
 				  RedisModuleKey *, void *priv);
 typedef int (*RedisModuleConfigApplyFunc)(RedisModuleCtx *, void *,
@@ -284,6 +310,8 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 	X(int, LoadConfigs, (RedisModuleCtx *))                                \
 	X(RedisModuleCallReply *, Call,                                        \
 	  (RedisModuleCtx *, const char *, const char *, ...))                 \
+	X(int, CallReplyType, (RedisModuleCallReply *))                        \
+	X(long long, CallReplyInteger, (RedisModuleCallReply *))               \
 	X(const char *, CallReplyStringPtr,                                    \
 	  (RedisModuleCallReply *, size_t *))                                  \
 	X(void, FreeCallReply, (RedisModuleCallReply *))                       \
@@ -291,6 +319,28 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 	X(RedisModuleCallReply *, CallReplyArrayElement,                       \
 	  (RedisModuleCallReply *, size_t))                                    \
 	X(unsigned long long, DbSize, (RedisModuleCtx *))                      \
+	X(int, IsSubEventSupported, (RedisModuleEvent, int64_t))               \
+	X(const RedisModuleString *, GetKeyNameFromModuleKey,                  \
+	  (RedisModuleKey *))                                                  \
+	X(char *, StringDMA, (RedisModuleKey *, size_t *, int))                \
+	X(int, ScanKey,                                                        \
+	  (RedisModuleKey *, RedisModuleScanCursor *, RedisModuleScanKeyCB,    \
+	   void *))                                                            \
+	X(int, ZsetFirstInScoreRange,                                          \
+	  (RedisModuleKey *, double, double, int, int))                        \
+	X(RedisModuleString *, ZsetRangeCurrentElement,                        \
+	  (RedisModuleKey *, double *))                                        \
+	X(int, ZsetRangeNext, (RedisModuleKey *))                              \
+	X(int, ZsetRangeEndReached, (RedisModuleKey *))                        \
+	X(void, ZsetRangeStop, (RedisModuleKey *))                             \
+	X(int, StreamIteratorStart,                                            \
+	  (RedisModuleKey *, int, RedisModuleStreamID *,                       \
+	   RedisModuleStreamID *))                                             \
+	X(int, StreamIteratorNextID,                                           \
+	  (RedisModuleKey *, RedisModuleStreamID *, long *))                   \
+	X(int, StreamIteratorNextField,                                        \
+	  (RedisModuleKey *, RedisModuleString **, RedisModuleString **))      \
+	X(int, StreamIteratorStop, (RedisModuleKey *))                         \
 	X(RedisModuleScanCursor *, ScanCursorCreate, (void))                   \
 	X(void, ScanCursorDestroy, (RedisModuleScanCursor *))                  \
 	X(int, Scan,                                                           \

@@ -18,13 +18,14 @@ const (
 	formatPlain       format = iota // text, as the view has it
 	formatJSON                      // one JSON object
 	formatCloudEvents               // CloudEvents 1.0, binary content mode of its AMQP binding
+	formatPayload                   // the value is the message
 )
 
-var formats = map[string]format{"plain": formatPlain, "json": formatJSON, "cloudevents": formatCloudEvents}
+var formats = map[string]format{"plain": formatPlain, "json": formatJSON, "cloudevents": formatCloudEvents, "payload": formatPayload}
 
 func formatName(_ *settings, text string) error {
 	if _, ok := formats[text]; !ok {
-		return fmt.Errorf("%q is none of plain, json, cloudevents", text)
+		return fmt.Errorf("%q is none of plain, json, cloudevents, payload", text)
 	}
 	return nil
 }
@@ -69,17 +70,18 @@ func keySize(key []byte) int {
 	return n
 }
 
-// bodyRoom is how many bytes a body needs at the most, and its event is short.
+// bodyRoom is how many bytes a body needs at the most, without values; and its
+// event is short.
 func bodyRoom(r *fallback.Record) int { return 256 + 6*len(r.Event) + 6*len(r.DB) + keySize(r.Key) }
 
 // canMake reports whether a format can make a body; if not, the message says why,
 // and holds nothing.
-func canMake(m *amqp.Message, r *fallback.Record) bool {
+func (f format) canMake(m *amqp.Message, r *fallback.Record) bool {
 	if len(r.Event) > maxRoutingKey {
 		m.Body = nil
 		return false // the type says it: elements of the list may come from anybody
 	}
-	if size := bodyRoom(r); size > maxMade {
+	if size := bodyRoom(r); size > maxMade && f != formatPayload {
 		m.Body, m.Refused = nil, errTooLarge(size)
 		return false
 	}
@@ -89,7 +91,7 @@ func canMake(m *amqp.Message, r *fallback.Record) bool {
 // jsonMessage makes a message's body one JSON object.
 func jsonMessage(m *amqp.Message, r *fallback.Record) {
 	m.ContentType = contentTypeJSON
-	b := make([]byte, 0, bodyRoom(r))
+	b := make([]byte, 0, bodyRoom(r)+valuesRoom(r))
 	b = append(b, `{"id":`...)
 	b = appendJSON(b, m.ID)
 	b = append(b, `,"time":"`...)
@@ -102,7 +104,7 @@ func jsonMessage(m *amqp.Message, r *fallback.Record) {
 // is the data.
 func cloudEvent(m *amqp.Message, r *fallback.Record) {
 	m.ContentType = contentTypeJSON
-	m.Body = appendEvent(append(make([]byte, 0, bodyRoom(r)), '{'), r)
+	m.Body = appendEvent(append(make([]byte, 0, bodyRoom(r)+valuesRoom(r)), '{'), r)
 	if m.Headers == nil {
 		m.Headers = make(map[string]any, 6)
 	}
@@ -125,7 +127,8 @@ func appendTime(b []byte, t time.Time) []byte {
 	return t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
 }
 
-// appendEvent appends the members db, event and key, and closes the object.
+// appendEvent appends the members db, event, key, what is said of values, and
+// closes the object.
 func appendEvent(b []byte, r *fallback.Record) []byte {
 	b = append(b, `"db":`...)
 	if isNumber(r.DB) {
@@ -148,7 +151,7 @@ func appendEvent(b []byte, r *fallback.Record) []byte {
 		b = appendTime(b, time.UnixMilli(r.DueMillis))
 		b = append(b, '"')
 	}
-	return append(b, '}')
+	return append(appendMembers(b, r), '}')
 }
 
 // isNumber reports whether a database's number is one as JSON writes it: elements

@@ -46,7 +46,7 @@ func (m *module) Load(args []string) error {
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(400)
 	systemAuthorities()
-	serverClasses = c.ServerClasses()
+	serverClasses, hasOldValues = c.ServerClasses(), c.HasOldValues()
 	*m = module{log: newLogger()}
 	s := defaults()
 	if _, err := s.setArguments(0, args); err != nil {
@@ -76,6 +76,9 @@ func (m *module) Start() error {
 		m.current, m.staged = m.staged, nil
 	}
 	if _, err := m.current.clientCertificate(); err != nil {
+		return err
+	}
+	if err := m.current.agree(); err != nil {
 		return err
 	}
 	if err := m.configure(m.current); err != nil {
@@ -120,6 +123,8 @@ func (m *module) configure(s *settings) error {
 		ExpireOnTime:          s.numbers["expire_on_time"] != 0,
 		ExpireWatchLimit:      uint64(s.numbers["expire_watch_limit"]),
 		ShutdownTimeoutMillis: uint32(s.numbers["shutdown_timeout"]),
+		Values:                values[s.texts["value"]],
+		ValueLimit:            int(s.numbers["value_limit"]),
 		Masks:                 program,
 		MasksCount:            count,
 	})
@@ -279,6 +284,9 @@ func (m *module) ConfigApply() error {
 	}
 	s := m.staged
 	m.staged = nil // on failure the server sets the old values again
+	if err := s.agree(); err != nil {
+		return err
+	}
 	if !s.samePair(m.current) {
 		if _, err := s.clientCertificate(); err != nil {
 			return err

@@ -49,21 +49,27 @@ func (l *layout) message(m *amqp.Message, v view, r *fallback.Record, id string)
 		Body: r.Body,
 	}
 	l.route(m, v, r)
-	if l.format != formatPlain && !canMake(m, r) {
+	if l.format != formatPlain && !l.format.canMake(m, r) {
 		return
 	}
 	switch l.format {
 	case formatPlain:
-		if r.DueMillis != 0 {
-			if m.Headers == nil {
-				m.Headers = make(map[string]any, 1)
-			}
-			m.Headers["due"] = string(appendTime(nil, time.UnixMilli(r.DueMillis)))
-		}
+		valueHeaders(m, r)
+		dueHeader(m, r)
 	case formatJSON:
 		jsonMessage(m, r)
 	case formatCloudEvents:
 		cloudEvent(m, r)
+	case formatPayload:
+		payload(m, r)
+		dueHeader(m, r)
+	}
+}
+
+// dueHeader says when the key of an expired event was due, where it is known.
+func dueHeader(m *amqp.Message, r *fallback.Record) {
+	if r.DueMillis != 0 {
+		setHeader(m, "due", string(appendTime(nil, time.UnixMilli(r.DueMillis))))
 	}
 }
 

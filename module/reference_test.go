@@ -67,7 +67,10 @@ var meanings = map[string]string{
 		"maxmemory. What does not fit expires at the server's own pace.",
 	"shutdown_timeout": "Milliseconds that SHUTDOWN may wait for confirms; what is left goes into a spool file in the server's dir, taken in at the next load.",
 	"mandatory":        "`yes`: a message that no queue takes counts as undelivered, and is sent again. `no`: the broker discards it.",
-	"format":           "`plain`, `json` or `cloudevents`: [reference.md](reference.md#formats-of-messages).",
+	"format":           "`plain`, `json`, `cloudevents`, or `payload`, which needs a `value`: [reference.md](reference.md#formats-of-messages).",
+	"value": "What an event carries of the key's value: `none`, `new` (what it holds after the change), `old` (what it held when it went), `both`: " +
+		"[reference.md](reference.md#values). Redis 7.0 refuses `old` and `both`.",
+	"value_limit":      "Bytes; a larger value is left out.",
 	"tls":              "`yes`: amqps. The port stays the one that is set; RabbitMQ usually has 5671 for it.",
 	"tls_ca_cert_file": "PEM file of the certificate authorities to trust, read at each connection. Empty: the system's.",
 	"tls_cert_file":    "PEM file of the client's certificate and those between it and its authority, read at each connection. With one and an empty username: SASL EXTERNAL.",

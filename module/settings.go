@@ -55,6 +55,8 @@ var table = []setting{
 	{name: "vhost", text: "/", longest: maxShortText},
 	{name: "password_file", longest: maxPath, check: passwordFile},
 	{name: "format", text: "plain", longest: maxWord, check: formatName},
+	{name: "value", text: "none", longest: maxWord, check: valueName},
+	{name: "value_limit", kind: c.Number, number: 64 << 10, min: 1, max: 16 << 20},
 	{name: "tls", kind: c.Bool, number: 0, max: 1},
 	{name: "tls_ca_cert_file", longest: maxPath, check: certificatesFile},
 	{name: "tls_cert_file", longest: maxPath, check: certificatesFile},

@@ -1,0 +1,65 @@
+/*
+ * extras.h: what an event carries beside its key: the key's value (the setting
+ * value), read when it is right to; and events that are held back until then.
+ * Main thread only.
+ */
+#ifndef KEA_EXTRAS_H
+#define KEA_EXTRAS_H
+
+#include "kea.h"
+#include "redisapi.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A keyspace event that is to be captured, as the server tells of it. */
+struct kea_told {
+	RedisModuleCtx *ctx; /* the callback's */
+	uint32_t type;
+	const char *event;
+	RedisModuleString *key;
+	const char *bytes; /* of the key */
+	size_t len;
+	int db;
+	int64_t due_ms; /* when its key was due, of an `expired`; 0: not known */
+};
+
+/* When the value is to be read, at an event. */
+enum kea_when {
+	KEA_WHEN_GONE,  /* never: so is the key */
+	KEA_WHEN_NEVER, /* the key holds what it held; or it can't be read */
+	KEA_WHEN_NOW,
+	KEA_WHEN_DONE, /* when the command is done */
+};
+
+enum kea_when kea_extras_when(uint32_t type, const char *event);
+
+/* The setting value, bits of enum kea_values. Read by every event. */
+extern uint32_t kea_extras_values;
+
+void kea_extras_init(void);
+void kea_extras_free(void);
+
+/* kea_extras_configure takes over the settings of values. NULL, or why they
+ * can't be used (static text), with nothing changed. */
+const char *kea_extras_configure(RedisModuleCtx *ctx, uint32_t values,
+				 size_t limit);
+
+/* kea_extras_capture captures an event with all that it is to carry, those held
+ * back before it. Only while kea_extras_values is not 0. */
+void kea_extras_capture(const struct kea_told *t);
+
+/* kea_extras_forget: a keyspace event is over, captured or not. What a key held
+ * is kept for the event that follows, of that key. */
+void kea_extras_forget(RedisModuleCtx *ctx, const char *event,
+		       RedisModuleString *key);
+
+/* kea_extras_flush captures the events held back. Before anything counts or
+ * stores events, and not in a keyspace callback. */
+void kea_extras_flush(void);
+
+/* kea_extras_busy: the server will call back at the end of a transaction. */
+bool kea_extras_busy(void);
+
+#endif /* KEA_EXTRAS_H */
