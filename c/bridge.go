@@ -19,6 +19,7 @@ type Settings struct {
 	ListLimit             int64  // events in the fallback list, at most; 0 unlimited, < 0 none are stored
 	BufferLimit           uint64 // bytes of events in memory before they go to the list
 	Window                uint32 // events lent to the publisher, at most
+	DatasetEvents         bool   // flushdb, flushall and swapdb are events
 	Outbox                bool   // every event is in the list before the client has its reply
 	ExpireOnTime          bool   // keys expire when they are due
 	ExpireWatchLimit      uint64 // bytes for the keys watched
@@ -37,6 +38,7 @@ func Configure(s Settings) error {
 		list_limit:          C.int64_t(s.ListLimit),
 		buffer_limit:        C.uint64_t(s.BufferLimit),
 		window:              C.uint32_t(s.Window),
+		dataset_events:      C.bool(s.DatasetEvents),
 		outbox:              C.bool(s.Outbox),
 		expire_on_time:      C.bool(s.ExpireOnTime),
 		expire_watch_limit:  C.uint64_t(s.ExpireWatchLimit),

@@ -2,6 +2,7 @@
 #include "_cgo_export.h"
 #include "events.h"
 
+#include "dataset.h"
 #include "extras.h"
 #include "flow.h"
 #include "hook.h"
@@ -49,6 +50,12 @@ static void replica_online(RedisModuleCtx *ctx)
 			"MODULE LIST on the replica shows it");
 }
 
+static void on_swap(const RedisModuleSwapDbInfo *swap)
+{
+	kea_learn_swapped(swap->dbnum_first, swap->dbnum_second);
+	kea_dataset_swapped(swap->dbnum_first, swap->dbnum_second);
+}
+
 static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
 				uint64_t sub, void *data)
 {
@@ -84,15 +91,16 @@ static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
 		break;
 	case REDISMODULE_EVENT_FLUSHDB:
 		kea_flow.mirror.check = true;
-		if (sub == REDISMODULE_SUBEVENT_FLUSHDB_END)
-			kea_learn_flushed(
-				((const RedisModuleFlushInfo *)data)->dbnum);
+		if (sub == REDISMODULE_SUBEVENT_FLUSHDB_END) {
+			int db = ((const RedisModuleFlushInfo *)data)->dbnum;
+
+			kea_learn_flushed(db);
+			kea_dataset_flushed(db);
+		}
 		break;
 	case REDISMODULE_EVENT_SWAPDB:
 		kea_flow.mirror.check = true;
-		kea_learn_swapped(
-			((const RedisModuleSwapDbInfo *)data)->dbnum_first,
-			((const RedisModuleSwapDbInfo *)data)->dbnum_second);
+		on_swap(data);
 		break;
 	case REDISMODULE_EVENT_LOADING:
 		kea_flow.mirror.check = true;

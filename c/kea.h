@@ -29,6 +29,7 @@ struct kea_settings {
 	bool outbox;
 	bool expire_on_time;
 	uint64_t expire_watch_limit; /* bytes */
+	bool dataset_events;    /* flushdb, flushall, swapdb */
 	uint32_t shutdown_timeout_ms;
 	uint32_t values;        /* enum kea_values */
 	size_t value_limit;     /* bytes */

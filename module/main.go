@@ -119,6 +119,7 @@ func (m *module) configure(s *settings) error {
 		// Twice, so that the publisher, when half of it is settled, still
 		// has a full flight to send before the main thread has lent more.
 		Window:                uint32(2 * s.numbers["max_inflight"]),
+		DatasetEvents:         s.numbers["dataset_events"] != 0,
 		Outbox:                s.numbers["outbox"] != 0,
 		ExpireOnTime:          s.numbers["expire_on_time"] != 0,
 		ExpireWatchLimit:      uint64(s.numbers["expire_watch_limit"]),

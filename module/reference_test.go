@@ -67,6 +67,7 @@ var meanings = map[string]string{
 		"maxmemory. What does not fit expires at the server's own pace.",
 	"shutdown_timeout": "Milliseconds that SHUTDOWN may wait for confirms; what is left goes into a spool file in the server's dir, taken in at the next load.",
 	"mandatory":        "`yes`: a message that no queue takes counts as undelivered, and is sent again. `no`: the broker discards it.",
+	"dataset_events":   "`yes`: FLUSHDB, FLUSHALL and SWAPDB are events: [reference.md](reference.md#events-of-whole-databases).",
 	"format":           "`plain`, `json`, `cloudevents`, or `payload`, which needs a `value`: [reference.md](reference.md#formats-of-messages).",
 	"value": "What an event carries of the key's value: `none`, `new` (what it holds after the change), `old` (what it held when it went), `both`: " +
 		"[reference.md](reference.md#values). Redis 7.0 refuses `old` and `both`.",

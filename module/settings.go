@@ -72,6 +72,7 @@ var table = []setting{
 	{name: "expire_watch_limit", kind: c.Number, number: 1 << 30, min: 1 << 20, max: 1 << 40},
 	{name: "shutdown_timeout", kind: c.Number, number: 2000, min: 0, max: 600000},
 	{name: "mandatory", kind: c.Bool, number: 1, max: 1},
+	{name: "dataset_events", kind: c.Bool, number: 0, max: 1},
 }
 
 // Most bytes of texts. They are there so that no text costs more than it is

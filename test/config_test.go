@@ -52,7 +52,7 @@ var unlike = []string{
 	"heartbeat", "0", "exchange_name", "", "routing_key", "a b.{db}\n{key}", "delivery_mode", "1",
 	"fallback_storage_size", "-9223372036854775808", "key_mask", `^a.*$ "two words" "\"" "'" "\\" "\x00\xff\n" "" "ü"`,
 	"vhost", "", "connect_timeout", "4321", "reconnect_delay_max", "54321", "max_inflight", "77",
-	"buffer_limit", "70000", "outbox", "yes", "shutdown_timeout", "0", "mandatory", "no",
+	"buffer_limit", "70000", "outbox", "yes", "shutdown_timeout", "0", "mandatory", "no", "dataset_events", "yes",
 }
 
 func TestEverySettingIsInTheReference(t *testing.T) {
