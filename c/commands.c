@@ -1,6 +1,6 @@
 /*
  * commands.c: the commands' table and handlers. Their meaning is Go's
- * (module/); here are the arguments' way in, the reply, the way to replicas,
+ * (module/), peek.c's where nothing is changed; here are the arguments' way in, the reply, the way to replicas,
  * and the blocked client of connect.
  */
 #include "_cgo_export.h"
@@ -8,6 +8,7 @@
 
 #include "args.h"
 #include "kea.h"
+#include "peek.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -46,7 +47,19 @@ static RedisModuleCommandArg mask_args[] = {
 	ARG("mask", STRING, REDISMODULE_CMD_ARG_MULTIPLE), { 0 }
 };
 
-enum { CONFIG_SET, CONNECT, DISCONNECT, SIZE_SET, CLEAN, ADD, SET, COMMANDS };
+static RedisModuleCommandArg peek_args[] = { ARG("n", INTEGER, OPT), { 0 } };
+
+enum {
+	CONFIG_SET,
+	CONNECT,
+	DISCONNECT,
+	SIZE_SET,
+	CLEAN,
+	ADD,
+	SET,
+	PEEK,
+	COMMANDS
+};
 
 static int handle_config_set(RedisModuleCtx *, RedisModuleString **, int);
 static int handle_connect(RedisModuleCtx *, RedisModuleString **, int);
@@ -86,6 +99,10 @@ static const struct {
 		  "Adds key masks.", mask_args },
 	[SET] = { PREFIX "keymask_set", ADMIN, handle_set, -2,
 		  "Replaces all key masks in one step.", mask_args },
+	[PEEK] = { PREFIX "fallback_peek", ADMIN, kea_peek, -1,
+		   "Lists the oldest undelivered events of this node: id, time, "
+		   "database, event, key.",
+		   peek_args },
 };
 
 /* ---- the way to replicas ------------------------------------------------ */
@@ -352,7 +369,7 @@ int kea_create_commands(RedisModuleCtx *ctx)
 		RedisModuleCommandInfo info = {
 			.version = &version,
 			.summary = table[i].summary,
-			.complexity = "O(1)",
+			.complexity = i == PEEK ? "O(n)" : "O(1)",
 			.since = SINCE,
 			.arity = table[i].arity,
 			.args = table[i].args,

@@ -1,4 +1,4 @@
-/* commands.h: the seven commands' way in. Main thread only. */
+/* commands.h: the commands' way in. Main thread only. */
 #ifndef KEA_COMMANDS_H
 #define KEA_COMMANDS_H
 

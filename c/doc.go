@@ -8,7 +8,7 @@
 //	time            watch, deadlines, slab (when keys are due), learn, looks (from what that is known), expire (touches them), alarm, lag
 //	the keyspace    scan (all keys, in slices)
 //	cluster         home (lists' names), slots (whose is a key), cluster (which list a turn works with), bus (messages)
-//	the module      module (load, unload), needs (of the server), events (of the server), dataset (what becomes of whole databases), commands, args, config, info, match (key masks)
+//	the module      module (load, unload), needs (of the server), events (of the server), dataset (what becomes of whole databases), commands, peek, args, config, info, match (key masks)
 //	the process     crash, slack
 //	borders         kea.h and bridge.go (Go calls C), export.go (C calls Go), redisapi (the server), fault (for tests)
 package c

@@ -43,6 +43,8 @@ typedef struct RedisModuleScanCursor RedisModuleScanCursor;
 
 #define REDISMODULE_EVENTLOOP_READABLE 1
 
+#define REDISMODULE_POSTPONED_LEN (-1)
+
 #define REDISMODULE_KEYTYPE_EMPTY 0
 #define REDISMODULE_KEYTYPE_LIST 2
 
@@ -234,6 +236,11 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 	X(void, SetModuleAttribs, (RedisModuleCtx *, const char *, int, int))  \
 	X(void, SetModuleOptions, (RedisModuleCtx *, int))                     \
 	X(int, WrongArity, (RedisModuleCtx *))                                 \
+	X(int, ReplyWithArray, (RedisModuleCtx *, long))                       \
+	X(void, ReplySetArrayLength, (RedisModuleCtx *, long))                 \
+	X(int, ReplyWithLongLong, (RedisModuleCtx *, long long))               \
+	X(int, ReplyWithStringBuffer, (RedisModuleCtx *, const char *, size_t)) \
+	X(int, StringToLongLong, (const RedisModuleString *, long long *))     \
 	X(int, ReplyWithError, (RedisModuleCtx *, const char *))               \
 	X(int, ReplyWithSimpleString, (RedisModuleCtx *, const char *))        \
 	X(void, Log, (RedisModuleCtx *, const char *, const char *, ...))      \

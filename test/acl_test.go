@@ -27,6 +27,7 @@ var commands = []struct {
 	{"keymask_clean", 1, nil, nil},
 	{"keymask_add", -2, []string{"mask string multiple"}, []any{"a"}},
 	{"keymask_set", -2, []string{"mask string multiple"}, []any{"a"}},
+	{"fallback_peek", -1, []string{"n integer optional"}, []any{"3"}},
 }
 
 var settingsFromPort = []string{

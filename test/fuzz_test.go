@@ -62,7 +62,7 @@ func TestRandomCalls(t *testing.T) {
 	for name := range settings {
 		names = append(names, name)
 	}
-	commands := []string{"config_set", "connect", "disconnect", "fallback_storage_size_set", "keymask_clean", "keymask_add", "keymask_set"}
+	commands := []string{"config_set", "connect", "disconnect", "fallback_storage_size_set", "keymask_clean", "keymask_add", "keymask_set", "fallback_peek"}
 	accepted, refused := 0, 0
 	for left := *fuzzCalls; left > 0; {
 		pipe := r.Pipeline()
