@@ -68,6 +68,28 @@ const (
 // thread only.
 func HasOldValues() bool { return bool(C.kea_old_values()) }
 
+// SnapshotIDSize is the length of a snapshot's id.
+const SnapshotIDSize = C.KEA_SNAPSHOT_ID
+
+// SnapshotBegin begins a snapshot of the keys that the compiled masks match, with
+// an id of [SnapshotIDSize] bytes. Main thread only.
+func SnapshotBegin(id string, masks []byte) error {
+	name, program := C.CString(id), C.CBytes(masks)
+	defer C.free(unsafe.Pointer(name))
+	defer C.free(program)
+	if wrong := C.kea_snapshot_begin(name, program, C.size_t(len(masks))); wrong != nil {
+		return errors.New(C.GoString(wrong))
+	}
+	return nil
+}
+
+// ActiveMaster reports whether this server is a master and not loading. Main
+// thread only.
+func ActiveMaster() bool { return bool(C.kea_is_active_master()) }
+
+// SnapshotCancel ends the snapshot; false: none is under way. Main thread only.
+func SnapshotCancel() bool { return bool(C.kea_snapshot_cancel()) }
+
 // ServerClasses are the classes of events that this server knows, its own
 // bits. Main thread only.
 func ServerClasses() uint32 { return uint32(C.kea_server_classes()) }

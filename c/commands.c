@@ -47,6 +47,9 @@ static RedisModuleCommandArg mask_args[] = {
 	ARG("mask", STRING, REDISMODULE_CMD_ARG_MULTIPLE), { 0 }
 };
 
+static RedisModuleCommandArg snapshot_args[] = {
+	ARG("mask", STRING, OPT | REDISMODULE_CMD_ARG_MULTIPLE), { 0 }
+};
 static RedisModuleCommandArg peek_args[] = { ARG("n", INTEGER, OPT), { 0 } };
 
 enum {
@@ -58,6 +61,8 @@ enum {
 	ADD,
 	SET,
 	PEEK,
+	SNAPSHOT,
+	SNAPSHOT_CANCEL,
 	COMMANDS
 };
 
@@ -68,6 +73,8 @@ static int handle_size(RedisModuleCtx *, RedisModuleString **, int);
 static int handle_clean(RedisModuleCtx *, RedisModuleString **, int);
 static int handle_add(RedisModuleCtx *, RedisModuleString **, int);
 static int handle_set(RedisModuleCtx *, RedisModuleString **, int);
+static int handle_snapshot(RedisModuleCtx *, RedisModuleString **, int);
+static int handle_snapshot_cancel(RedisModuleCtx *, RedisModuleString **, int);
 
 static const struct {
 	const char *name, *flags;
@@ -103,6 +110,13 @@ static const struct {
 		   "Lists the oldest undelivered events of this node: id, time, "
 		   "database, event, key.",
 		   peek_args },
+	[SNAPSHOT] = { PREFIX "snapshot", ADMIN, handle_snapshot, -1,
+		       "Sends an event snapshot for each key that matches, then "
+		       "snapshot_end, and answers its id.",
+		       snapshot_args },
+	[SNAPSHOT_CANCEL] = { PREFIX "snapshot_cancel", ADMIN,
+			      handle_snapshot_cancel, 1,
+			      "Ends the snapshot that is under way.", NULL },
 };
 
 /* ---- the way to replicas ------------------------------------------------ */
@@ -280,6 +294,35 @@ static int handle_add(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 static int handle_set(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 {
 	return handle(ctx, SET, argv, argc);
+}
+
+static int handle_snapshot(RedisModuleCtx *ctx, RedisModuleString **argv,
+			   int argc)
+{
+	char id[KEA_SNAPSHOT_ID];
+	char *error;
+	struct kea_arg *args = kea_args_view(argv + 1, argc - 1, "ERR ", &error);
+
+	if (args)
+		error = keaGoSnapshot(args, argc - 1, id);
+	RedisModule_Free(args);
+	if (error)
+		return reply_error(ctx, error);
+	return RedisModule_ReplyWithStringBuffer(ctx, id, sizeof(id));
+}
+
+/* A replica makes no snapshot, so there is nothing to send it. */
+static int handle_snapshot_cancel(RedisModuleCtx *ctx, RedisModuleString **argv,
+				  int argc)
+{
+	char *error;
+
+	if (argc != 1)
+		return RedisModule_WrongArity(ctx);
+	error = apply(SNAPSHOT_CANCEL, argv + 1, 0);
+	if (error)
+		return reply_error(ctx, error);
+	return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
 
 static int connect_reply(RedisModuleCtx *ctx, RedisModuleString **argv,

@@ -6,7 +6,7 @@
 //	what waits      flow (the queue in its pieces), mirror (our picture of the list), policy (a turn's rules),
 //	                list (the Redis list), demoted (what a replica still has), spool (a file), owner and spooldir (whose it is), shutdown
 //	time            watch, deadlines, slab (when keys are due), learn, looks (from what that is known), expire (touches them), alarm, lag
-//	the keyspace    scan (all keys, in slices)
+//	the keyspace    scan (all keys, in slices), snapshot
 //	cluster         home (lists' names), slots (whose is a key), cluster (which list a turn works with), bus (messages)
 //	the module      module (load, unload), needs (of the server), events (of the server), dataset (what becomes of whole databases), commands, peek, args, config, info, match (key masks)
 //	the process     crash, slack

@@ -10,6 +10,7 @@
 #include "loop.h"
 #include "shutdown.h"
 #include "slots.h"
+#include "snapshot.h"
 
 /* What has no event of its own is looked at once in so many cron ticks: about
  * once a second at the default hz of 10. */
@@ -31,6 +32,7 @@ static void slots_moved(void)
 {
 	kea_flow.home.asked = false;
 	kea_flow.mirror.check = true;
+	kea_snapshot_again();
 }
 
 /*
@@ -54,6 +56,7 @@ static void on_swap(const RedisModuleSwapDbInfo *swap)
 {
 	kea_learn_swapped(swap->dbnum_first, swap->dbnum_second);
 	kea_dataset_swapped(swap->dbnum_first, swap->dbnum_second);
+	kea_snapshot_swapped(swap->dbnum_first, swap->dbnum_second);
 }
 
 static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
@@ -78,6 +81,8 @@ static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
 	case REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED:
 		kea_flow_forget_list(&kea_flow);
 		kea_learn_forget();
+		if (!kea_hook.active_master)
+			kea_snapshot_stop("this server has become a replica");
 		break;
 	case REDISMODULE_EVENT_REPLICA_CHANGE:
 		if (sub == REDISMODULE_SUBEVENT_REPLICA_CHANGE_ONLINE)
@@ -105,6 +110,7 @@ static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
 	case REDISMODULE_EVENT_LOADING:
 		kea_flow.mirror.check = true;
 		kea_learn_forget();
+		kea_snapshot_stop("the server loads a dataset");
 		break;
 	}
 }

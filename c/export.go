@@ -28,6 +28,8 @@ type Module interface {
 	// Command runs one of the commands, named without its prefix. For
 	// connect it only changes the settings: Connect follows.
 	Command(name string, args []string) error
+	// Snapshot begins a snapshot of what the masks match, and returns its id.
+	Snapshot(masks []string) (id string, err error)
 	// Connect starts connecting and calls done once, on any goroutine; done
 	// is nil when nobody waits.
 	Connect(done func(error))
@@ -116,6 +118,17 @@ func keaGoStop() {
 func keaGoCommand(name *C.char, args *C.struct_kea_arg, n C.int) *C.char {
 	return report("ERR ", guard(func() error {
 		return Implementation.Command(C.GoString(name), arguments(args, n))
+	}))
+}
+
+// keaGoSnapshot writes the id, KEA_SNAPSHOT_ID bytes.
+//
+//export keaGoSnapshot
+func keaGoSnapshot(args *C.struct_kea_arg, n C.int, id *C.char) *C.char {
+	return report("ERR ", guard(func() error {
+		text, err := Implementation.Snapshot(arguments(args, n))
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(id)), SnapshotIDSize), text)
+		return err
 	}))
 }
 

@@ -10,6 +10,7 @@
 #include "hook.h"
 #include "kea.h"
 #include "module.h"
+#include "snapshot.h"
 
 #include <string.h>
 
@@ -182,6 +183,7 @@ void kea_info(RedisModuleInfoCtx *ctx, int for_crash_report)
 					  RedisModule_Milliseconds()));
 	NUMBER("masks", f->settings.masks_count);
 	kea_expire_info(ctx);
+	kea_snapshot_info(ctx);
 	NUMBER("goroutines", c.goroutines);
 	if (f->home.cluster) {
 		ATOMIC("settings_version", settings_version);

@@ -45,6 +45,16 @@ const char *kea_configure(const struct kea_settings *s);
 /* [main] Whether this server shows what a key held that goes. */
 bool kea_old_values(void);
 
+/* [main] kea_snapshot_begin begins a snapshot of the keys that the masks match; it
+ * copies them, and the id (KEA_SNAPSHOT_ID bytes). Returns NULL, or why there can
+ * be none (static text). kea_snapshot_cancel ends it; false: none is under way. */
+#define KEA_SNAPSHOT_ID 16
+const char *kea_snapshot_begin(const char *id, const void *masks, size_t len);
+bool kea_snapshot_cancel(void);
+
+/* [main] Whether this server is a master and not loading. */
+bool kea_is_active_master(void);
+
 /* [main] The classes of events that this server knows. */
 uint32_t kea_server_classes(void);
 

@@ -13,6 +13,7 @@
 #include "publisher.h"
 #include "shutdown.h"
 #include "slots.h"
+#include "snapshot.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -83,6 +84,7 @@ void kea_loop_before_sleep(RedisModuleCtx *ctx)
 	kea_extras_flush();
 	/* First, so that what expires is delivered or stored in this turn. */
 	kea_expire_turn(ctx);
+	kea_snapshot_turn(ctx);
 	kea_loop_end_turn(ctx);
 	if (kea_flow.home.scan && kea_home_scan(&kea_flow.home, ctx))
 		kea_wake_main();

@@ -34,6 +34,7 @@
 #include "shutdown.h"
 #include "slack.h"
 #include "slots.h"
+#include "snapshot.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,11 @@ const char *kea_configure(const struct kea_settings *s)
 	return NULL;
 }
 
+bool kea_is_active_master(void)
+{
+	return kea_hook.active_master;
+}
+
 uint32_t kea_server_classes(void)
 {
 	return (uint32_t)RedisModule_GetKeyspaceNotificationFlagsAll();
@@ -118,6 +124,7 @@ static void release_all(void)
 				(unsigned long long)kea_queue_allocated());
 	kea_alarm_free();
 	kea_learn_free();
+	kea_snapshot_free();
 	kea_slots_free();
 	kea_extras_free();
 	kea_drop_deferred();

@@ -19,12 +19,17 @@ import (
 //	10     kind summary: the digest, 8 bytes
 //	       kind settings: entries sorted by name, each: name and value, each
 //	       behind its length as a uvarint; stamp's time, 8 bytes; its node
+//	       kind snapshot: the id, masks in redis.conf's quoting
+//	       kind snapshot cancel: nothing
 const (
 	busMagic    = "KeAb"
 	busVersion  = 1
 	busHeader   = 10
 	busSummary  = 1
 	busSettings = 2
+
+	busSnapshot       = 3
+	busSnapshotCancel = 4
 )
 
 // What a message may have at the most. Nothing that the commands can set comes

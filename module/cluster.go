@@ -136,6 +136,19 @@ func (m *module) BusReceive(sender string, message []byte) {
 		m.adopt(sender, entries)
 		agree = n.isAll(entries)
 		n.spent += time.Since(start)
+	case busSnapshot, busSnapshotCancel:
+		if n.spent >= busBudget {
+			n.ignored++
+			return
+		}
+		start := time.Now()
+		if kind == busSnapshotCancel {
+			c.SnapshotCancel()
+		} else if m.joinSnapshot(sender, payload) != nil {
+			n.ignored++
+		}
+		n.spent += time.Since(start)
+		return
 	default:
 		n.ignored++
 		return

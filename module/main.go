@@ -205,6 +205,8 @@ func (m *module) Command(name string, args []string) error {
 		changed, err = []string{table[maskPosition].name}, s.addMasks(args)
 	case "keymask_set":
 		changed, err = s.setArguments(maskPosition, args)
+	case "snapshot_cancel":
+		return m.cancelSnapshot()
 	default:
 		err = errors.New("unknown command " + name)
 	}

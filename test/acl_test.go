@@ -27,6 +27,8 @@ var commands = []struct {
 	{"keymask_clean", 1, nil, nil},
 	{"keymask_add", -2, []string{"mask string multiple"}, []any{"a"}},
 	{"keymask_set", -2, []string{"mask string multiple"}, []any{"a"}},
+	{"snapshot", -1, []string{"mask string optional multiple"}, nil},
+	{"snapshot_cancel", 1, nil, nil},
 	{"fallback_peek", -1, []string{"n integer optional"}, []any{"3"}},
 }
 

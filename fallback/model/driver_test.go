@@ -18,7 +18,7 @@ import (
 
 // sources are those files of c/ that the driver is linked with; it includes
 // queue.c itself.
-var sources = []string{"module", "flow", "policy", "mirror", "demoted", "cluster", "slots", "nodes", "hashslot", "lent", "list", "record", "spool", "owner", "spooldir", "home", "hook", "extras", "value", "loop", "events", "dataset", "publisher", "shutdown", "match", "redisapi", "info", "slack", "args", "expire", "learn", "looks", "alarm", "watch", "deadlines", "slab", "scan", "lag"}
+var sources = []string{"module", "flow", "policy", "mirror", "demoted", "cluster", "slots", "nodes", "hashslot", "lent", "list", "record", "spool", "owner", "spooldir", "home", "hook", "extras", "value", "loop", "events", "dataset", "publisher", "shutdown", "match", "redisapi", "info", "slack", "args", "expire", "learn", "looks", "alarm", "watch", "deadlines", "slab", "scan", "snapshot", "lag"}
 
 // trimSlice is how many elements a turn of the driver drops from the list more
 // than it has stored.
