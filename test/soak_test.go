@@ -20,7 +20,7 @@ import (
 
 var (
 	soakTime = flag.Duration("soak", 20*time.Second, "how long TestSoak runs")
-	soakSeed = flag.Uint64("seed", 0, "the seed of TestSoak; 0: the time")
+	soakSeed = flag.Uint64("seed", 0, "the seed of TestSoak and TestSameAsTheServersOwn; 0: the time")
 )
 
 // batch is how many writes a writer sends at once.
