@@ -178,6 +178,12 @@ func (b *Broker) Dial() (*lib.Connection, error) {
 	return lib.DialConfig(b.URI(), lib.Config{Vhost: b.vhost, Dial: lib.DefaultDial(10 * time.Second)})
 }
 
+// With asks for plugins; called before Start.
+func (b *Broker) With(plugins ...string) *Broker {
+	b.plugins = append(b.plugins, plugins...)
+	return b
+}
+
 // In is the same node, for queues and consumers in another vhost.
 func (b *Broker) In(vhost string) *Broker {
 	other := *b

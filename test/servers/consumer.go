@@ -13,10 +13,11 @@ import (
 type Consumer struct {
 	Queue string
 
-	broker *Broker
-	sink   func(body []byte)
-	stop   chan struct{}
-	done   chan struct{}
+	dial func() (*lib.Connection, error)
+	args lib.Table // of basic.consume
+	sink func(body []byte)
+	stop chan struct{}
+	done chan struct{}
 
 	mu         sync.Mutex
 	messages   []lib.Delivery // first arrivals, in order
@@ -62,7 +63,17 @@ func (b *Broker) Consume(queue string) *Consumer { return b.ConsumeWith(queue, n
 // ConsumeWith gives each delivery's body, duplicates too, to a function instead
 // of keeping it, for loads that memory would not hold.
 func (b *Broker) ConsumeWith(queue string, sink func(body []byte)) *Consumer {
-	c := &Consumer{Queue: queue, broker: b, sink: sink, stop: make(chan struct{}), done: make(chan struct{}), seen: map[string]bool{}}
+	return consume(&Consumer{Queue: queue, dial: b.Dial, sink: sink})
+}
+
+// ConsumeStream reads a stream from its first message, each time that it
+// connects: so it reads it whole, and forgets nothing.
+func (b *Broker) ConsumeStream(queue string) *Consumer {
+	return consume(&Consumer{Queue: queue, dial: b.Dial, args: lib.Table{"x-stream-offset": "first"}})
+}
+
+func consume(c *Consumer) *Consumer {
+	c.stop, c.done, c.seen = make(chan struct{}), make(chan struct{}), map[string]bool{}
 	go func() {
 		defer close(c.done)
 		for {
@@ -78,7 +89,7 @@ func (b *Broker) ConsumeWith(queue string, sink func(body []byte)) *Consumer {
 }
 
 func (c *Consumer) session() error {
-	conn, err := c.broker.Dial()
+	conn, err := c.dial()
 	if err != nil {
 		return err
 	}
@@ -90,7 +101,7 @@ func (c *Consumer) session() error {
 	if err := ch.Qos(1000, 0, false); err != nil {
 		return err
 	}
-	deliveries, err := ch.Consume(c.Queue, "", false, false, false, false, nil)
+	deliveries, err := ch.Consume(c.Queue, "", false, false, false, false, c.args)
 	if err != nil {
 		return err
 	}
