@@ -229,7 +229,7 @@ struct kea_entry *kea_deadlines_add(struct kea_deadlines *d, const void *key,
 	size_t size = sizeof(struct kea_entry) + len;
 	struct kea_entry *e, **b;
 
-	if (d->count >= UINT32_MAX - SHIFT || len > UINT32_MAX)
+	if (d->count >= UINT32_MAX - SHIFT || len > UINT32_MAX / 4)
 		return NULL;
 	if (d->buckets == 0) {
 		if (!pages_add(d, &d->table, true))
@@ -244,7 +244,9 @@ struct kea_entry *kea_deadlines_add(struct kea_deadlines *d, const void *key,
 		return NULL;
 	d->large += size > KEA_SLAB_MAX;
 	e->due = due;
-	e->len = (uint32_t)len;
+	e->len = (uint32_t)len & (UINT32_MAX / 4);
+	e->deferred = 0;
+	e->unsure = 0;
 	memcpy(e->key, key, len);
 	b = bucket(d, bucket_of(d, key, len));
 	e->next = *b;

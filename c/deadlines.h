@@ -16,7 +16,9 @@ struct kea_entry {
 	struct kea_entry *next; /* in its bucket */
 	int64_t due;            /* when the key is due, as far as is known */
 	uint32_t at;            /* its place in the heap */
-	uint32_t len;
+	uint32_t len : 30;
+	uint32_t deferred : 1; /* its place may be after due */
+	uint32_t unsure : 1;   /* due is what it was before */
 	uint8_t key[];
 };
 
@@ -26,8 +28,8 @@ struct kea_pages {
 	size_t count, room;
 };
 
-/* A place in the heap. when <= due: a deadline that is put off leaves its entry
- * where it is. */
+/* A place in the heap. when <= due, unless it is deferred: a deadline that is put
+ * off leaves its entry where it is. */
 struct kea_place {
 	int64_t when;
 	struct kea_entry *entry;

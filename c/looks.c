@@ -40,13 +40,9 @@ void kea_looks_ask(int db, RedisModuleString *key)
 	struct kea_watch *w = &kea_learn.watch;
 	size_t len;
 	const char *bytes = RedisModule_StringPtrLen(key, &len);
-	int64_t due, when;
 
-	if (kea_watch_get(w, db, bytes, len, &due, &when)) {
-		if (due == 0)
-			return; /* it is asked for already */
-		kea_watch_unsure(w, db, bytes, len);
-	}
+	if (kea_watch_unsure(w, db, bytes, len))
+		return; /* it is asked for already */
 	if (looks.count == looks.room && !grow()) {
 		kea_learn_note(db, bytes, len, 0);
 		return;

@@ -67,9 +67,15 @@ bool kea_watch_set(struct kea_watch *w, int db, const void *key, size_t len,
 	struct kea_entry *e = d ? kea_deadlines_find(d, key, len) : NULL;
 
 	if (e) {
+		/* Put off: not even its place has to be looked at, which would
+		 * be a cache miss. */
+		bool later = due >= e->due && !e->deferred;
+
 		e->due = due;
-		if (due < kea_deadlines_when(d, e))
+		if (!later && due < kea_deadlines_when(d, e))
 			kea_deadlines_move(d, e, due);
+		e->deferred = 0;
+		e->unsure = 0;
 		return true;
 	}
 	if (!d)
@@ -88,7 +94,7 @@ bool kea_watch_get(const struct kea_watch *w, int db, const void *key,
 
 	if (!e)
 		return false;
-	*due = e->due;
+	*due = e->unsure ? 0 : e->due;
 	*when = kea_deadlines_when(d, e);
 	return true;
 }
@@ -99,17 +105,22 @@ void kea_watch_defer(struct kea_watch *w, int db, const void *key, size_t len,
 	struct kea_deadlines *d = known(w, db);
 	struct kea_entry *e = d ? kea_deadlines_find(d, key, len) : NULL;
 
-	if (e)
-		kea_deadlines_move(d, e, when);
+	if (!e)
+		return;
+	kea_deadlines_move(d, e, when);
+	e->deferred = 1;
 }
 
-void kea_watch_unsure(struct kea_watch *w, int db, const void *key, size_t len)
+bool kea_watch_unsure(struct kea_watch *w, int db, const void *key, size_t len)
 {
 	struct kea_deadlines *d = known(w, db);
 	struct kea_entry *e = d ? kea_deadlines_find(d, key, len) : NULL;
 
+	bool already = e && e->unsure;
+
 	if (e)
-		e->due = 0;
+		e->unsure = 1;
+	return already;
 }
 
 bool kea_watch_drop(struct kea_watch *w, int db, const void *key, size_t len)
@@ -201,7 +212,7 @@ enum kea_watch_step kea_watch_step(struct kea_watch *w, int64_t now,
 	if (!d || when >= now)
 		return KEA_WATCH_NONE;
 	e = kea_deadlines_first(d, &when);
-	if (e->due > when) {
+	if (e->due > when && !e->unsure) {
 		/* Put off; but what waits for another reason stays. */
 		kea_deadlines_move(d, e, e->due);
 		return KEA_WATCH_MOVED;
@@ -209,7 +220,7 @@ enum kea_watch_step kea_watch_step(struct kea_watch *w, int64_t now,
 	due->db = d->db;
 	due->key = e->key;
 	due->len = e->len;
-	due->due = e->due;
+	due->due = e->unsure ? 0 : e->due;
 	return KEA_WATCH_DUE;
 }
 

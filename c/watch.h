@@ -51,8 +51,8 @@ void kea_watch_defer(struct kea_watch *w, int db, const void *key, size_t len,
 		     int64_t when);
 
 /* kea_watch_unsure: the key's deadline is not known (0) until it is set again; the
- * key is shown no later than it would have been. */
-void kea_watch_unsure(struct kea_watch *w, int db, const void *key, size_t len);
+ * key is shown no later than it would have been. true: so it was already. */
+bool kea_watch_unsure(struct kea_watch *w, int db, const void *key, size_t len);
 
 /* kea_watch_drop forgets a key; false: it was not known. */
 bool kea_watch_drop(struct kea_watch *w, int db, const void *key, size_t len);

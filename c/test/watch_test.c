@@ -131,7 +131,7 @@ static void against_the_model(void)
 		int db = (int)roll(DBS);
 		unsigned k = (unsigned)roll(KEYS);
 		size_t len = name(k, key);
-		int64_t due = (int64_t)roll(1000);
+		int64_t due = 1 + (int64_t)roll(1000);
 
 		switch (roll(200)) {
 		default:
@@ -151,7 +151,8 @@ static void against_the_model(void)
 			ref[db][k].when = due;
 			break;
 		case 198:
-			kea_watch_unsure(&w, db, key, len);
+			CHECK(kea_watch_unsure(&w, db, key, len) ==
+			      (ref[db][k].known && ref[db][k].due == 0));
 			ref[db][k].due = 0;
 			break;
 		case 80 ... 149:
