@@ -48,7 +48,9 @@ func TestTheLibrarysFramesComeBetweenMessages(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	var library sync.WaitGroup
 	done := make(chan struct{})
-	library.Go(func() {
+	library.Add(1)
+	go func() {
+		defer library.Done()
 		beat, close := appendFrame(nil, frameHeartbeat, 0, nil), methodFrame(1, channelCloseOK)
 		for i := 0; ; i++ {
 			select {
@@ -66,7 +68,7 @@ func TestTheLibrarysFramesComeBetweenMessages(t *testing.T) {
 			}
 			time.Sleep(time.Microsecond)
 		}
-	})
+	}()
 	cfg := &Config{Exchange: "amq.direct"}
 	const messages = 200
 	for range messages {

@@ -299,7 +299,7 @@ func exampleWorksOnce(t *testing.T, command []string) {
 	e.start()
 
 	var want []string
-	stop, load := make(chan struct{}), sync.WaitGroup{}
+	stop, load := make(chan struct{}), servers.Group{}
 	load.Go(func() {
 		for n := 0; ; n++ {
 			// A load that does not end, but waits for who reads it.

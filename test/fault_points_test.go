@@ -10,9 +10,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/key-evt-amqp/key_evt_amqp/test/servers"
 )
 
 // withFaultPoints makes the module that servers load from here on the one with
@@ -119,7 +120,7 @@ func TestKilledAtEachStepOfAnEvent(t *testing.T) {
 			arm(t, step.point, passages)
 			r, p := proxied(t, options{events: "$", config: outboxDurable})
 			loads := []*load{{prefix: "a:", pause: time.Millisecond}, {prefix: "b:", pause: time.Millisecond}}
-			var work sync.WaitGroup
+			var work servers.Group
 			for _, l := range loads {
 				own := rand.New(rand.NewPCG(random.Uint64(), 0))
 				work.Go(func() { l.run(r, own) })

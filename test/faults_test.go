@@ -3,7 +3,6 @@ package test
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -37,7 +36,7 @@ func TestBrokerKilledUnderLoad(t *testing.T) {
 	must(t, b.Bind(r.name, "amq.direct", r.name, nil))
 	r.queue = b.Consume(r.name)
 	const events = 100000
-	var load sync.WaitGroup
+	var load servers.Group
 	load.Add(1)
 	go func() {
 		defer load.Done()
@@ -66,7 +65,7 @@ func TestNetworkCutAgainAndAgain(t *testing.T) {
 // again, and sees them arrive.
 func (r *rig) throughCuts(p *servers.Proxy, thousands, cuts int) {
 	r.t.Helper()
-	var load sync.WaitGroup
+	var load servers.Group
 	load.Go(func() {
 		for i := range thousands {
 			r.sets(fmt.Sprintf("k%02d-", i), 1000)

@@ -13,7 +13,8 @@
 #                    the same as run, what builds images and their base images
 #   install.sh arm64 the same as run, a cross compiler and an emulator
 #
-# Go is only looked for. No service is started.
+# Go comes from there, too, if the system's is new enough; else a line says what
+# to do. No service is started.
 set -eu
 
 usage() {
@@ -90,13 +91,26 @@ for what; do
 	have_rabbitmq || need rabbitmq-server
 done
 
+# Go: what is there, else the distribution's if it can build us.
+oldest=$(sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' "$(dirname "$0")/../go.mod")
+offered_go() {
+	apt-cache policy golang-go 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]*:\)\{0,1\}\([0-9.]*\).*/\2/p'
+}
 status=0
 if ! have "${GO:-go}"; then
+	# A new system has no lists yet.
+	[ "$(id -u)" != 0 ] || [ -n "$(offered_go)" ] || apt-get update -qq >/dev/null 2>&1 || :
 	if [ -x /usr/local/go/bin/go ]; then
 		echo "Go is installed and not in PATH: PATH=\$PATH:/usr/local/go/bin" >&2
+		status=1
+	elif [ "$(printf '%s\n' "$oldest" "$(offered_go)" | sort -V | head -n 1)" = "$oldest" ]; then
+		need golang-go
 	else
-		echo "Go is missing: install Go 1.26 or newer (https://go.dev/dl/) and put it into PATH." >&2
+		echo "Go is missing: install Go $oldest or newer (https://go.dev/dl/) and put it into PATH." >&2
+		status=1
 	fi
+elif [ "$(printf 'go%s\n%s\n' "$oldest" "$("${GO:-go}" env GOVERSION)" | sort -V | head -n 1)" != "go$oldest" ]; then
+	echo "Go here is $("${GO:-go}" env GOVERSION): install Go $oldest or newer (https://go.dev/dl/) and put it into PATH." >&2
 	status=1
 fi
 [ -n "$missing" ] || exit $status

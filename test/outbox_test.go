@@ -8,11 +8,12 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	lib "github.com/rabbitmq/amqp091-go"
+
+	"github.com/key-evt-amqp/key_evt_amqp/test/servers"
 )
 
 // outboxDurable is the configuration in which a kill -9 loses nothing.
@@ -149,7 +150,7 @@ func TestOutboxKeepsEventsOfAcknowledgedWritesThroughKills(t *testing.T) {
 		if cut == 1 {
 			p.Cut()
 		}
-		var work sync.WaitGroup
+		var work servers.Group
 		for _, l := range loads {
 			own := rand.New(rand.NewPCG(random.Uint64(), 0))
 			work.Go(func() { l.run(r, own) })

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +22,7 @@ func under(t *testing.T, r *rig, random *rand.Rand, loads []*load, happen func()
 	own := *r
 	server := *r.Redis
 	own.Redis, server.Client = &server, client
-	var work sync.WaitGroup
+	var work servers.Group
 	for _, l := range loads {
 		source := rand.New(rand.NewPCG(random.Uint64(), 0))
 		work.Go(func() { l.run(&own, source) })

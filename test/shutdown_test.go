@@ -23,7 +23,7 @@ import (
 // nothing, and closes nothing.
 type gate struct {
 	listener net.Listener
-	work     sync.WaitGroup
+	work     servers.Group
 
 	mu     sync.Mutex
 	moved  *sync.Cond
@@ -222,7 +222,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 				g.hush()
 			}
 			loads := []*load{{prefix: "a:", pause: time.Millisecond}, {prefix: "b:", pause: time.Millisecond}}
-			var work sync.WaitGroup
+			var work servers.Group
 			for _, l := range loads {
 				own := rand.New(rand.NewPCG(random.Uint64(), 0))
 				work.Go(func() { l.run(r, own) })

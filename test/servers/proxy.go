@@ -18,7 +18,7 @@ type Proxy struct {
 	held     [directions]bool
 	listener net.Listener
 	conns    map[net.Conn]bool
-	work     sync.WaitGroup
+	work     Group
 }
 
 // Direction is one way through a proxy.

@@ -18,7 +18,7 @@ type Script struct {
 	how      Hostile
 	mu       sync.Mutex
 	conns    map[net.Conn]bool
-	work     sync.WaitGroup
+	work     Group
 }
 
 // Peer is one connection, its channel open and in confirm mode.
