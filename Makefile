@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 # What can be made: `make help`.
 
 BUILD   := build

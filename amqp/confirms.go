@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 package amqp
 
 // confirms puts confirms and rejections into the order of the messages: they may

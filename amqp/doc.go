@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Package amqp publishes messages to RabbitMQ (AMQP 0-9-1), in order, each at
 // least once. It knows nothing of Redis.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Bench measures the module beside what it is compared with, in one run: bare
 // Redis, a module that does nothing, Redis's own notifications, a plain
 // publisher. It prints ratios, writes raw figures as JSON and draws plots.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * alarm.c: see alarm.h. A timerfd and not a timer of the module API: while one of
  * those is pending the server refuses MODULE UNLOAD before it asks us.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * alarm.h: wakes the server's loop at a time of the wall clock. Main thread
  * only.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * args.h: the arguments of a command, or of the load, on their way to Go. They
  * come from clients and may be of any size and number, so they are bounded here,

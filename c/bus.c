@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * bus.c: messages over the cluster bus, by which the nodes agree on settings.
  * What they say is Go's (module/cluster.go); here is the way in and out. Best

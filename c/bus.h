@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* bus.h: messages over the cluster bus. Main thread only. */
 #ifndef KEA_BUS_H
 #define KEA_BUS_H

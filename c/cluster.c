@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * cluster.c: when one of a cluster's lists is left, taken over, or begun. home.h
  * knows their names.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * cluster.h: with which of a cluster's lists a turn works. They move with their
  * slots (slots.h). Main thread only.

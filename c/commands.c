@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * commands.c: the commands' table and handlers. Their meaning is Go's
  * (module/), peek.c's where nothing is changed; here are the arguments' way in, the reply, the way to replicas,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* commands.h: the commands' way in. Main thread only. */
 #ifndef KEA_COMMANDS_H
 #define KEA_COMMANDS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * config.c: settings as Redis configuration. The table, the checks and the
  * values are Go's (module/settings.go); main thread only.

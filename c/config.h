@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* config.h: settings as Redis configuration. Main thread only. */
 #ifndef KEA_CONFIG_H
 #define KEA_CONFIG_H

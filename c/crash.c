@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * crash.c: what Redis's crash report needs of a process that Go lives in. Its
  * memory test, at the report's end, overwrites and restores all anonymous

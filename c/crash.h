@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* crash.h: what the server's crash report needs of a process that Go lives in. */
 #ifndef KEA_CRASH_H
 #define KEA_CRASH_H

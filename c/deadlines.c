@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* deadlines.c: see deadlines.h. */
 #include "deadlines.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * deadlines.h: one database's keys and when each is due: found by key, and the
  * earliest first. Knows nothing of Redis or Go. Main thread only.

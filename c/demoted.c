@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* demoted.c: see demoted.h. */
 #include "demoted.h"
 

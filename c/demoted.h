@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * demoted.h: what a master that has become a replica still has in memory. Its
  * list is its new master's, which delivers it. Younger events are those of the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Package c is what runs on Redis's main thread, and the few functions through
 // which Go and it meet. [Module] states what Go does, kea.h what C promises. Its
 // files, in the order in which one might read them:

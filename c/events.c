@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* events.c: what follows from each server event. */
 #include "_cgo_export.h"
 #include "events.h"

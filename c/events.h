@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* events.h: the server events that the module follows. Main thread only. */
 #ifndef KEA_EVENTS_H
 #define KEA_EVENTS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* expire.c: see expire.h. */
 #include "expire.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * expire.h: makes keys expire when they are due, by a touch at the end of a
  * turn. Main thread only.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* fault.c: $KEA_FAULT, "name:count", makes the process kill itself when it
  * passes the step of that name for the count-th time. The name is left behind
  * in the file key_evt_amqp.fault of the server's dir. */

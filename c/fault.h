@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * fault.h: named steps of an event's way, at which a test ends the server.
  * Nothing at all, unless built with -DKEA_FAULTS (go build -tags faults).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * flow.h: the one queue of undelivered events, in its pieces: the fallback list,
  * what is lent to the publisher, and memory (mirror.h shows their order). What

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* hashslot.c: see hashslot.h. */
 #include "hashslot.h"
 

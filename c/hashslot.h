@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * hashslot.h: which hash slot of a cluster a key is in. Pure: any thread, knows
  * nothing of Redis.

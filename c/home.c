@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* home.c: see home.h. */
 #include "home.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * home.h: which keys are fallback lists, and which one is in use. Main thread
  * only.

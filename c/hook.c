@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * hook.c: the keyspace callback, the path of every event. It runs inside the
  * command that touched the key, with the server's lock held, so its cost is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * hook.h: the keyspace callback. Main thread only, or who else holds the
  * server's lock.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * info.c: INFO's section. Plain counters and lock-free texts: it also runs in
  * the crash handler, where nothing may be allocated, locked, or asked of Go.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* info.h: INFO's section. */
 #ifndef KEA_INFO_H
 #define KEA_INFO_H

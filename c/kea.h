@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * kea.h: what C promises to Go. What Go promises to C is in export.go.
  *

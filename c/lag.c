@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* lag.c: see lag.h. */
 #include "lag.h"
 

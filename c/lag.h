@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * lag.h: how late the expired events of the last minute were. Knows nothing of
  * Redis or Go. Plain numbers, so that INFO may read them in a crash handler.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * learn.h: from what it is known when keys are due: the keyspace events that set,
  * move or remove a TTL, and a scan whenever it is not known what there is. Main

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* lent.c: lending records to the publisher. The rules are in lent.h. */
 #include "lent.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * lent.h: what the main thread lends to the publisher. Knows nothing of Redis
  * or Go.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* list.c: operations on the fallback list. Rules and threads are in list.h. */
 #include "list.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * list.h: the fallback list, an ordinary Redis list whose elements are records
  * (record.h). Main thread only, inside a context in which the dataset may be

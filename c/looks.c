@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* looks.c: see looks.h. */
 #include "looks.h"
 

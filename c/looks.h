@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * looks.h: TTLs to be looked at when the turn ends, on servers where they can't be
  * read at the event. Main thread only.

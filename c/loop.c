@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * loop.c: the end of each event-loop turn. No goroutine takes Redis's lock: it
  * would starve under load, and the main thread would wait for it. The work is

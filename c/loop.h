@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * loop.h: the end of each event-loop turn, and waking the loop. Main thread
  * only, except where a comment says otherwise.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * match.c: runs compiled key masks. The layout is described in match.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * match.h: runs compiled key masks. Knows nothing of Redis or Go.
  *

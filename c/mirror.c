@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* mirror.c: see mirror.h. */
 #include "mirror.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * mirror.h: our picture of the fallback list, and the one place that changes
  * it. Knows nothing of Redis: what is in the list it is told. Main thread only.

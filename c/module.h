@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* module.h: what belongs to the module as a whole. Main thread only. */
 #ifndef KEA_MODULE_H
 #define KEA_MODULE_H

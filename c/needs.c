@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* needs.c: looks for what needs.h names. */
 #include "needs.h"
 

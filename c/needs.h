@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * needs.h: what the module cannot do without, looked for at load. Main thread.
  *

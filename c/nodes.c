@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* nodes.c: see nodes.h. */
 #include "nodes.h"
 

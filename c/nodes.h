@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * nodes.h: what CLUSTER NODES says of this node's slots. It costs some
  * microseconds a node of the cluster: not for every turn. Main thread only.

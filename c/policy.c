@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* policy.c: the rules of policy.h, one small function each, in the order in
  * which a turn comes to them. */
 #include "policy.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * policy.h: the rules by which a turn moves events between the pieces of flow.h.
  * Main thread only.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* publisher.c: where the main thread and the publisher's goroutine meet: kea.h's
  * [pub] half, over lent.h. */
 #include "publisher.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * publisher.h: the main thread's side of the publisher: what is lent to it, and
  * its wake-up. The publisher's own side is in kea.h.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* queue.c: the chunk queue. Threading rules and ownership are in queue.h. */
 #include "queue.h"
 

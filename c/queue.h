@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * queue.h: the memory part of the event queue, a chain of chunks that holds
  * records back to back. Knows nothing of Redis or Go.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* record.c: sections and soundness of the records of record.h. */
 #include "record.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * record.h: an event's bytes, the same in memory, as an element of the fallback
  * list, and in the spool file. Knows nothing of Redis, Go or the queue; pure

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* redisapi.c: asks the server for each function of redisapi.h by name. */
 #include "redisapi.h"
 

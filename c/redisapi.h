@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * redisapi.h: the part of Redis's module API that this module uses, declared
  * from the API's documented facts (redis.io/docs/.../modules-api-ref). No

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * scan.h: goes through all keys of all databases, in slices. Main thread only,
  * at the end of a turn. Each who needs a scan has a scanner of its own.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * shutdown.c: the end of the server. It flushes the AOF and saves the RDB
  * before it tells modules, so nothing written to the dataset now would be

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * shutdown.h: when undelivered events go into spool files, and when those
  * go. Main thread only.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* slab.c: see slab.h. */
 #include "slab.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * slab.h: memory for millions of small objects that come and go. Knows nothing
  * of Redis or Go. Main thread only.

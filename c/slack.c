@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * slack.c: makes the timers of Go's threads less exact, and of no others.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* slack.h: timer slack for Go's threads. */
 #ifndef KEA_SLACK_H
 #define KEA_SLACK_H

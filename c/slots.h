@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * slots.h: whose is a key's hash slot, and what is being moved. Main thread
  * only.

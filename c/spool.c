@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* spool.c: the spool file of spool.h. */
 #include "spool.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * spool.h: one spool file. SHUTDOWN saves the dataset before it tells modules,
  * so what the last turns captured can no longer go into the fallback list: it

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * watch.h: when each key of each database is due, as far as is known, and which
  * is the next. Knows nothing of Redis or Go. Main thread only.

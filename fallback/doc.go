@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Package fallback is an event at rest, for Go: the record that it is in
 // memory, in the fallback list and in a spool file ([Record]). It knows nothing
 // of AMQP, and nothing of Redis's API.

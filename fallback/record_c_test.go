@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // record_c_test.go holds c/record.c against this package: what each builds, and
 // what each takes for sound, must be the same. It compiles c/record.c afresh and
 // talks to it over pipes: no cgo, and the sanitizers come along.

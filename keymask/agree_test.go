@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // agree_test.go holds four matchers against each other: the C one, run from
 // compiled programs, the reference, the rules, and regexp.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // automaton.go makes the table of an automaton, a struct kea_block.
 
 package keymask

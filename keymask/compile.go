@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // compile.go makes, of a set of masks, the table that c/match.c runs. The
 // layout is described in c/match.h, and nowhere else.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Package keymask reads key masks, the small patterns that choose which keys'
 // events are forwarded, matches them, and compiles them to the table that
 // c/match.c runs inside the server's keyspace callback.

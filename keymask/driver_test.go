@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // driver_test.go compiles the C matcher afresh and talks to it over pipes. No
 // cgo: test files may not use it, Go's build cache would not see that match.c
 // has changed, and this way the sanitizers come along.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // match.go is the reference matcher: the plainest one that is linear. The
 // server runs c/match.c instead; the two are held against each other by tests.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // oracle_test.go holds two other readings of the grammar, to hold ours against.
 
 package keymask_test

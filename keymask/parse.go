@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // parse.go reads a mask's text into the items to be matched in order.
 
 package keymask

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // simplify.go turns a mask into an equal one that is easier to run, and takes
 // off its fixed ends.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // steps_test.go counts the reference matcher's steps, from inside.
 
 package keymask

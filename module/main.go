@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Package main is the module: it knows the settings and what the commands
 // mean, and wires the parts together. It is built as a C shared library that
 // redis-server loads; main is never called.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
 # Compares c/redisapi.h with real redismodule.h files: constants, structures,
 # every function's prototype.
 #

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
 # Builds the module for arm64 with Debian's cross compiler, and runs under qemu:
 # the C tests, Go's unit tests, and a Redis 7.0 of Debian's for arm64 with the
 # module, whose events must reach a RabbitMQ of this machine's own kind.

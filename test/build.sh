@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
 # Builds the module both ways and checks what comes out: the file's mode, and
 # that it shows the server two entry points and nothing else of ours, and that it
 # is built and linked as what runs in somebody's server should be.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
 # Builds the images of packaging/container with buildah, without a container
 # engine and without an image registry: the base images are made of Debian's
 # packages, and of the Go that is installed here. Then it does with them what

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
 # Fetches one server of Debian's, of another release than this machine's, and
 # unpacks it into a folder, with its own C library and loader. Nothing is
 # installed, and root is not needed. Prints the path of the program to run.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
 # Installs the tools that are missing, from the system's packages (apt), and
 # nothing when all are there.
 #

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
 # Runs the end-to-end tests, and amqp's, on each server and broker that the
 # README names. The servers are Debian's own packages (test/fetch-server.sh),
 # so the outcome does not depend on what this machine has installed.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
 # Runs Redis's own test suite, that of Debian's source package of Redis 7.0,
 # with our module loaded into every server that it starts, and sees whether
 # Redis still passes. The module forwards every event of every class to a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Package test holds the end-to-end tests: real redis-servers with the module,
 // a real RabbitMQ. Each test balances the books at its end.
 package test

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * floor.c: a module that does nothing: an empty callback for every class of
  * event. What Redis's main thread spends with it loaded is the price of the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * micro.c: times the parts that run on Redis's main thread, by themselves, with
  * the module's own C sources.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * api_test.c: redisapi.h beside a real redismodule.h: that this compiles is
  * the test. test/api.sh makes ours.h, our header with its functions called

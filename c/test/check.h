@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* check.h: an assertion that is on in every build and says what it saw. */
 #ifndef KEA_TEST_CHECK_H
 #define KEA_TEST_CHECK_H

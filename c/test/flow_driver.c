@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * flow_driver.c: the main thread's half of the module inside a small Redis in
  * memory, led over pipes by the model in fallback/model. What is real: capture,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* hashslot_test.c: slots as CLUSTER KEYSLOT has them, and a tag for each. */
 #include "../hashslot.h"
 #include "check.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * lent_test.c: a main thread and a publisher thread share what is lent, with
  * sessions lost at random. Each event is settled exactly once and in order,

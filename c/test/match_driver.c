@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * match_driver.c: lets another program use c/match.c over its pipes, for the
  * differential and fuzz tests in keymask/, and for the benchmark.

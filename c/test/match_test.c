@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * match_test.c: tests of c/match.c that need no Go. Prints what failed and
  * returns 1, or returns 0.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * queue_test.c: the chunk queue against a plain model, by random operations
  * from a printed seed; and the corners by hand.

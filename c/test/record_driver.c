@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * record_driver.c: lets another program use c/record.c over its pipes, for the
  * differential and fuzz tests in fallback/.

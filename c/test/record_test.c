@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * record_test.c: what is built is sound, cut at any byte it is not, and without
  * extras it is version 1, byte for byte. What C and Go make of the same bytes is

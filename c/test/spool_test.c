@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * spool_test.c: a spool file is read as it was written; cut at any byte or with
  * any byte changed, what comes before the damage is taken in. What is in the way

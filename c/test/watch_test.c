@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * watch_test.c: the watch against a plain model, by random operations from a
  * printed seed; its memory; and the lag's figures. With an argument n it

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- The numbers of INFO key_evt_amqp, for redis_exporter's flag -script, which
 -- shows each pair that a script returns as redis_script_values{key="<name>"}.
 -- Only reads; returns nothing where the module is not loaded.

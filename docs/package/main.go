@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Package makes the module's .deb and .rpm from what `make install` installs,
 // so that there is one list of files. It is a Go module of its own: nothing
 // that it needs is needed by the module.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Reads the events of key_evt_amqp from RabbitMQ and does its work once for
 each: here it writes a line of JSON into a file. Copy it, and put your own work
 into place of Journal.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Takes over a listener of Redis's own notifications: what it subscribed to as
 a Pub/Sub channel, it binds as a routing key, and nothing is missed while it is
 away. consumer.py, beside it, does the rest.

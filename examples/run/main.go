@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Run shows the module at work: it starts a private RabbitMQ and a private
 // Redis with the module, runs a few commands and prints each message beside the
 // command that caused it. On a terminal it then follows whatever is done with

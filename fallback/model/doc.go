@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Package model holds no code, only a test: the queue of package fallback as a
 // property. The main thread's real code (c/) runs in a small Redis in memory
 // (c/test/flow_driver.c); beside it runs a reference, which is a plain queue of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Package servers starts real redis-servers and RabbitMQ nodes for the tests
 // and for make run: on free ports of 127.0.0.1, in temporary folders, ended by
 // their own process id, and by the kernel if we die first.

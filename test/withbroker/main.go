@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 // Withbroker starts a private RabbitMQ, runs a command, and ends the broker.
 //
 //	go run ./test/withbroker COMMAND [ARGUMENT …]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 //go:build !faults
 
 // Package fault names the steps of an event's way at which a test ends the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* What cgo makes of c/export.go, for C programs that are linked without Go:
  * they supply these functions themselves. */
 #ifndef KEA_TEST_CGO_EXPORT_H
