@@ -7,7 +7,10 @@ FAULTS  := $(BUILD)/faults/libredis_keyspace_amqp.so
 GO      ?= go
 CC      ?= cc
 GOBUILD  = CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -buildmode=c-shared -ldflags='-s'
-CFLAGS  := -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
+
+# C as tests, benchmarks and lint compile it. What cgo needs of it for the
+# product is in c/bridge.go: the language must be the same.
+CFLAGS  := @c/flags -O1 -g
 
 # Where make install puts things. Debian's redis-server.service lets the server
 # run files of /usr/lib and /lib only: for it, MODULEDIR=/usr/lib/redis/modules.
@@ -19,13 +22,14 @@ DOCS      := README.md CHANGELOG.md LICENSE examples/redis.conf $(wildcard docs/
 
 # Go modules beside the product's: their dependencies are not the product's, and
 # ask for newer Go.
-OTHER_MODULES := docs/package
+OTHER_MODULES := packaging/deb-rpm
 
 # The main thread's half of the module that knows nothing of Redis and Go.
 C_PLAIN := c/queue.c c/record.c c/lent.c c/match.c c/spool.c c/owner.c c/spooldir.c c/hashslot.c c/slab.c c/deadlines.c c/watch.c c/lag.c
 C_TESTS := queue record lent match spool spooldir hashslot watch
 
-.PHONY: all help run install uninstall package bench test test-unit test-c test-e2e soak lint clean FORCE
+.PHONY: all help run install uninstall package bench test test-unit test-c test-e2e soak clean FORCE
+.PHONY: lint lint-format lint-go lint-c lint-sh
 
 all: $(MODULE) ## Build the module (the default)
 
@@ -63,7 +67,7 @@ uninstall: ## Remove what make install has installed
 	test ! -d $(DESTDIR)$(DOCDIR) || find $(DESTDIR)$(DOCDIR) -depth -type d -empty -delete
 
 package: $(MODULE) ## A .deb and an .rpm in build/package
-	@$(GO) -C docs/package run . -root $(CURDIR) -module $(abspath $(MODULE)) -out $(abspath $(BUILD))/package
+	@$(GO) -C packaging/deb-rpm run . -root $(CURDIR) -module $(abspath $(MODULE)) -out $(abspath $(BUILD))/package
 
 bench: $(MODULE) ## Measure everything side by side (40 minutes), draw the plots
 	$(GO) run ./bench -out docs/performance -docs docs/performance.md
@@ -72,11 +76,26 @@ test: ## Install what is missing, then run every test
 	@sh test/install.sh test
 	@$(MAKE) --no-print-directory lint test-c test-unit test-build test-e2e
 
-lint: ## gofmt, go vet, and C without a warning
-	@out=$$(gofmt -l . ); if [ -n "$$out" ]; then echo "not gofmt-formatted:"; echo "$$out"; exit 1; fi
+lint: lint-format lint-go lint-c lint-sh ## Formats, licences, go vet, C and shell without a warning
+
+lint-format:
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt-formatted:"; echo "$$out"; exit 1; fi
+	@out=$$(git ls-files '*.go' '*.[ch]' '*.sh' '*.py' '*.js' '*.lua' 2>/dev/null | xargs -r grep -L 'SPDX-License-Identifier: BSD-3-Clause'); \
+	if [ -n "$$out" ]; then echo "without an SPDX line at the top:"; echo "$$out"; exit 1; fi
+
+lint-go:
 	$(GO) vet ./...
 	for module in $(OTHER_MODULES); do $(GO) -C $$module vet ./... || exit; done
-	CGO_CFLAGS="-O2 -g -Werror" $(GO) build ./c
+
+# Each file with the header that cgo makes of export.go.
+lint-c:
+	@mkdir -p $(BUILD)/lint
+	cd c && $(GO) tool cgo -objdir $(abspath $(BUILD))/lint -- export.go && rm -f $(abspath $(BUILD))/lint/*.go
+	for file in c/*.c; do $(CC) @c/flags -O2 -Ic -I$(BUILD)/lint -c -o /dev/null $$file || exit; done
+	@grep -q '^// #cgo CFLAGS: -std=c11 -D_GNU_SOURCE ' c/bridge.go && grep -qx -e '-std=c11 -D_GNU_SOURCE' c/flags || { echo "c/bridge.go and c/flags: two languages"; exit 1; }
+
+lint-sh:
+	shellcheck $(wildcard test/*.sh) .ci/run
 
 test-unit: ## Tests that need no Redis (amqp's start a broker)
 	$(GO) test -race ./keymask/... ./fallback/... ./module/... ./amqp/... ./c

@@ -58,7 +58,7 @@ func (b *rig) compile(out string, args ...string) error {
 	if cc == "" {
 		cc = "cc"
 	}
-	cmd := exec.Command(cc, append([]string{"-std=c11", "-D_GNU_SOURCE", "-O2", "-Ic", "-o", out}, args...)...)
+	cmd := exec.Command(cc, append([]string{"@c/flags", "-O2", "-Ic", "-o", out}, args...)...)
 	cmd.Dir = b.root
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", cc, err, text)

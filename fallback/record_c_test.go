@@ -34,7 +34,7 @@ func startDriver(tb testing.TB) *driver {
 		cc = "cc"
 	}
 	program := filepath.Join(tb.TempDir(), "record_driver")
-	args := []string{"-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-O1", "-g",
+	args := []string{"@../c/flags", "-O1", "-g",
 		"-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-o", program}
 	for _, name := range []string{"record.c", "test/record_driver.c", "record.h"} {
 		path := filepath.Join("..", "c", name)

@@ -58,7 +58,7 @@ func compileC(tb testing.TB, program string, flags ...string) string {
 		tb.Fatal(err)
 	}
 	out.Close()
-	args := append([]string{"-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes", "-Werror",
+	args := append([]string{"@../c/flags",
 		"-pthread", "-o", out.Name(), filepath.Join("..", "c", "match.c"), filepath.Join("..", "c", "test", program+".c")}, flags...)
 	if text, err := exec.Command(cc, args...).CombinedOutput(); err != nil {
 		tb.Fatalf("%s %s: %v\n%s", cc, strings.Join(args, " "), err, text)

@@ -24,11 +24,12 @@ sed -e 's/RedisModule_/Ours_/g' -e 's/REDISMODULE_/OURS_/g' \
 constants=$(sed -n -e 's/^#define \(REDISMODULE_[A-Z0-9_]*\) .*/\1/p' \
 	-e 's/.*\(REDISMODULE_ARG_TYPE_[A-Z]*\) = .*/\1/p' c/redisapi.h)
 optional=$(sed -n '/^#define KEA_API_OPTIONAL/,/[^\\]$/s/.*X([^,]*, *\([A-Za-z]*\),.*/\1/p' c/redisapi.h)
-[ "$(echo "$constants" | wc -l)" -gt 40 ] && [ -n "$optional" ] || { echo "api.sh no longer understands redisapi.h" >&2; exit 1; }
+if [ "$(echo "$constants" | wc -l)" -le 40 ] || [ -z "$optional" ]; then
+	echo "api.sh no longer understands redisapi.h" >&2
+	exit 1
+fi
 
 for header; do
-	# Valkey's redismodule.h only gives its own valkeymodule.h the old names.
-	headers=$(dirname "$header")/*module.h
 	: >"$scratch/absent.h"
 	for name in $optional; do
 		grep -q "RedisModule_$name\>" "$header" || echo "#define RedisModule_$name Ours_$name" >>"$scratch/absent.h"
@@ -38,8 +39,8 @@ for header; do
 		echo "_Static_assert((int)$name == (int)OURS_${name#REDISMODULE_}, \"$name\");"
 	done >"$scratch/constants.h"
 	set --
-	# shellcheck disable=SC2086 # a pattern
-	! grep -q display_text $headers || set -- -DHAVE_DISPLAY_TEXT
+	# Valkey's redismodule.h only gives its own valkeymodule.h the old names.
+	! grep -q display_text "$(dirname "$header")"/*module.h || set -- -DHAVE_DISPLAY_TEXT
 	# The headers' own warnings are not ours: -isystem.
 	${CC:-cc} -std=gnu11 -Wall -Wextra -Werror -fsyntax-only "$@" -I "$scratch" -isystem "$(dirname "$header")" c/test/api_test.c
 	echo "ok $header: $(echo "$constants" | wc -l) constants, $(grep -c '^	X(' c/redisapi.h) functions, $(grep -c . "$scratch/absent.h" || true) of them not in it"

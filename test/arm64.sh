@@ -40,9 +40,10 @@ chmod 755 "\$out"
 SCRIPT
 chmod 755 "$out/cc"
 
+# shellcheck disable=SC2013 # words, not lines
 for test in $(sed -n 's/^C_TESTS := //p' Makefile); do
 	# shellcheck disable=SC2046 # a list of files
-	"$out/cc" $(sed -n 's/^CFLAGS *:= //p' Makefile) -Ic -o "$out/$test" "c/test/${test}_test.c" $(sed -n 's/^C_PLAIN := //p' Makefile) -lpthread
+	"$out/cc" @c/flags -O1 -g -Ic -o "$out/$test" "c/test/${test}_test.c" $(sed -n 's/^C_PLAIN := //p' Makefile) -lpthread
 	(cd "$out" && "./$test" </dev/null)
 	echo "ok c/test/$test"
 done

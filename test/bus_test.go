@@ -115,7 +115,7 @@ func buildNoise(t *testing.T) string {
 	src, out := filepath.Join(dir, "noise.c"), filepath.Join(dir, "noise.so")
 	must(t, os.WriteFile(src, []byte(noise), 0o600))
 	cc := or(os.Getenv("CC"), "cc")
-	if text, err := exec.Command(cc, "-std=c11", "-shared", "-fPIC", "-I../c", "-o", out, src, "../c/redisapi.c").CombinedOutput(); err != nil {
+	if text, err := exec.Command(cc, "@../c/flags", "-shared", "-fPIC", "-I../c", "-o", out, src, "../c/redisapi.c").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	must(t, os.Chmod(out, 0o755))

@@ -40,7 +40,7 @@ mkdir -p "$2"
 folder=$(cd "$2" && pwd)
 here=$folder/$name${arch:+-$arch}
 
-release= series= program=
+release='' series='' program=''
 case ${name%-source} in
 redis7) release=bookworm series=7.0 ;;
 redis8) release=trixie series=8.0 ;;
@@ -153,8 +153,8 @@ if [ -n "$program" ]; then
 else
 	offered=$(ask showsrc --only-source "$package" | sed -n 's/^Version: //p')
 fi
-version=$(echo "$offered" | grep "^\([0-9]*:\)\?$series[.~+-]" | sort -V | tail -n 1)
-[ -n "$version" ] || { say "$release has no $package $series, but" $offered; exit 1; }
+version=$(echo "$offered" | grep "^\([0-9]*:\)\?${series}[.~+-]" | sort -V | tail -n 1)
+[ -n "$version" ] || { say "$release has no $package $series, but $(echo "$offered" | tr "\n" " ")"; exit 1; }
 
 if [ -z "$program" ]; then
 	command -v dpkg-source >/dev/null || { say "dpkg-source is missing (package dpkg-dev)"; exit 1; }

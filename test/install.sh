@@ -4,7 +4,7 @@
 # nothing when all are there.
 #
 #   install.sh run    what `make run` needs: C compiler, Redis, RabbitMQ
-#   install.sh test   the same, CMake and nm; what runs the example consumers
+#   install.sh test   the same, CMake, nm and shellcheck; what runs the example consumers
 #                     (Node with npm, Python with pika); what the tests of
 #                     packages and monitoring need (rpm, man page checkers,
 #                     Prometheus and its exporter)
@@ -61,6 +61,7 @@ for what; do
 	run) ;;
 	test)
 		have cmake || need cmake
+		have shellcheck || need shellcheck
 		have nm || need binutils
 		have_pika || need python3 python3-pika
 		have node || need nodejs

@@ -88,7 +88,7 @@ for unit; do
 	elif mv "$log" "$log.first" && with_module "$log" --single "$unit"; then
 		verdict="ok, the second time"
 	elif ! suite "$log.bare" --single "$unit" && errors "$log.bare" >"$folder/bare" &&
-		[ -z "$(errors "$log" | grep -vxF -f "$folder/bare")" ]; then
+		! errors "$log" | grep -qvxF -f "$folder/bare"; then
 		verdict="fails without the module too"
 	else
 		verdict=FAILS

@@ -52,14 +52,14 @@ func compile(out string) error {
 		cc = "cc"
 	}
 	c := filepath.Join("..", "..", "c")
-	args := []string{"-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Werror",
+	args := []string{"@" + filepath.Join(c, "flags"), "-O1", "-g",
 		"-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DKEA_FAULTS", fmt.Sprintf("-DKEA_TRIM_SLICE=%d", trimSlice),
 		"-I" + filepath.Join(c, "test", "stub"), "-o", out, filepath.Join(c, "test", "flow_driver.c")}
 	for _, name := range sources {
 		args = append(args, filepath.Join(c, name+".c"))
 	}
 	// go test takes a result from its cache unless it knows what was read.
-	for _, pattern := range []string{"*.[ch]", "test/*.[ch]", "test/stub/*.h"} {
+	for _, pattern := range []string{"flags", "*.[ch]", "test/*.[ch]", "test/stub/*.h"} {
 		files, err := filepath.Glob(filepath.Join(c, pattern))
 		if err != nil {
 			return err

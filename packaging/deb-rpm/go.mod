@@ -1,4 +1,4 @@
-module github.com/key-evt-amqp/key_evt_amqp/docs/package
+module github.com/key-evt-amqp/key_evt_amqp/packaging/deb-rpm
 
 go 1.26.0
 
