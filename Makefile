@@ -97,6 +97,11 @@ lint-c:
 lint-sh:
 	shellcheck $(wildcard test/*.sh) .ci/run
 
+.PHONY: format
+format: ## Format Go and C (clang-format 14 or newer)
+	gofmt -w $(shell git ls-files '*.go')
+	clang-format -i $(wildcard c/*.[ch] c/test/*.[ch] bench/*/*.c)
+
 test-unit: ## Tests that need no Redis (amqp's start a broker)
 	$(GO) test -race ./keymask/... ./fallback/... ./module/... ./amqp/... ./c
 
@@ -118,6 +123,11 @@ MINUTES ?= 10
 SEED ?= 0
 soak: $(MODULE) ## Mixed load under random faults: MINUTES=10, SEED=0 (drawn)
 	$(GO) test -race -count=1 -v -timeout 24h ./test -run '^TestSoak$$' -soak $(MINUTES)m -seed $(SEED)
+
+PLANT ?= .
+.PHONY: test-model
+test-model: ## Plant faults into the queue's code: the model must find each (PLANT=pattern)
+	$(GO) test ./fallback/model -run '^TestPlantedFaultsAreFound$$' -plant '$(PLANT)' -v -timeout 6h
 
 # These fetch Debian's packages of other servers, or of their sources, into
 # build/servers; they take long, and are no part of make test.

@@ -26,7 +26,7 @@ static const struct need {
 	{ "RPOP", true, "it moves events between fallback lists" },
 	{ "CLUSTER", true, "it lists the slots of this node" },
 	{ "SPUBLISH", true, "it tells whose a slot is" },
-	{ "PING", true, "it tells whether the server knows dry runs" },
+	{ "PING", true, "it shows whether the server knows dry runs" },
 };
 
 /* exists: a call without arguments is never made where some are needed, but the

@@ -34,7 +34,7 @@ static struct {
 	size_t had_count;
 } spool;
 
-/* Lends and waits until all is settled, the link is lost or time is up. */
+/* Lends and waits until all is settled, the session is lost or time is up. */
 static void wait_for_confirms(RedisModuleCtx *ctx)
 {
 	struct kea_flow *f = &kea_flow;

@@ -159,7 +159,7 @@ func (s *source) Rewind() {
 	s.first, s.count = 0, 0
 	// First, lest what comes back is lent again at once: what cannot be
 	// delivered now belongs in the list. The next state says otherwise if
-	// the link is up.
+	// there is a session.
 	c.Away(true)
 	c.Rewind()
 }

@@ -26,16 +26,25 @@ var sources = []string{"module", "flow", "policy", "mirror", "demoted", "cluster
 // than it has stored.
 const trimSlice = 16
 
+// sourceDir has the C sources.
+var sourceDir = filepath.Join("..", "..", "c")
+
+// driverVariable names a driver that is built already: planted_test.go.
+const driverVariable = "KEA_MODEL_DRIVER"
+
 var driverPath string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if driverPath = os.Getenv(driverVariable); driverPath != "" {
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "kea-model-")
 	if err == nil {
 		defer os.RemoveAll(dir)
 		driverPath = filepath.Join(dir, "flow_driver")
-		err = compile(driverPath)
+		err = compile(sourceDir, driverPath)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -46,15 +55,15 @@ func run(m *testing.M) int {
 
 // compile builds the driver afresh, with the sanitizers: no cgo, whose cache
 // would not see that a file of c/ has changed. CC names the compiler.
-func compile(out string) error {
+func compile(c, out string, flags ...string) error {
 	cc := os.Getenv("CC")
 	if cc == "" {
 		cc = "cc"
 	}
-	c := filepath.Join("..", "..", "c")
 	args := []string{"@" + filepath.Join(c, "flags"), "-O1", "-g",
 		"-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DKEA_FAULTS", fmt.Sprintf("-DKEA_TRIM_SLICE=%d", trimSlice),
 		"-I" + filepath.Join(c, "test", "stub"), "-o", out, filepath.Join(c, "test", "flow_driver.c")}
+	args = append(args, flags...)
 	for _, name := range sources {
 		args = append(args, filepath.Join(c, name+".c"))
 	}
