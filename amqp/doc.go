@@ -27,6 +27,7 @@
 // A message's way through the files:
 //
 //	publisher   the goroutine: when to connect, and what follows a failure
+//	connecting  the hosts, one after the other, and the back-off
 //	session     one connection's life: send, take in, wait
 //	flight      what was taken and is not settled: pure
 //	pace        when to linger
