@@ -69,8 +69,14 @@ uninstall: ## Remove what make install has installed
 package: $(MODULE) ## A .deb and an .rpm in build/package
 	@$(GO) -C packaging/deb-rpm run . -root $(CURDIR) -module $(abspath $(MODULE)) -out $(abspath $(BUILD))/package
 
-bench: $(MODULE) ## Measure everything side by side (40 minutes), draw the plots
-	$(GO) run ./bench -out docs/performance -docs docs/performance.md
+# QUICK=1: the main ratios, once, and only printed.
+ifeq ($(QUICK),)
+BENCH := -out docs/performance -docs docs/performance.md
+else
+BENCH := -only main,delivery,memory -rounds 1
+endif
+bench: $(MODULE) ## Measure all side by side, draw plots (40 minutes; QUICK=1: 5)
+	$(GO) run ./bench $(BENCH)
 
 test: ## Install what is missing, then run every test
 	@sh test/install.sh test

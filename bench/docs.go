@@ -16,8 +16,8 @@ func (res results) sections() map[string]string {
 	writeTable(&table, res.Rounds, true)
 	m := res.Machine
 	return map[string]string{
-		"machine": fmt.Sprintf("%s, %d cores; Linux %s, Redis %s, RabbitMQ %s, %s. %d rounds, %s.\n",
-			m.CPU, m.Cores, m.Kernel, m.Redis, m.RabbitMQ, m.Go, len(res.Rounds), res.Date),
+		"machine": fmt.Sprintf("%s, %d cores; Linux %s, Redis %s, RabbitMQ %s, %s; %s. %d rounds, %s.\n",
+			m.CPU, m.Cores, m.Kernel, m.Redis, m.RabbitMQ, m.Go, m.pinning(), len(res.Rounds), res.Date),
 		"table": table.String(),
 		"parts": microTable(res.Rounds) + "\n" + namedTable(res.Rounds, "ns a record",
 			[]string{"append", "read and release"}, []string{"50 at a time, as in a turn", "100,000 at a time, as in a burst"},

@@ -83,6 +83,15 @@ type machine struct {
 	Redis    string
 	RabbitMQ string
 	Go       string
+	Pinned   string // which threads run on which cores
+}
+
+// pinning is what Pinned says; figures of before it was noted have none.
+func (m machine) pinning() string {
+	if m.Pinned == "" {
+		return pinning{}.String()
+	}
+	return m.Pinned
 }
 
 const figuresFile = "figures.json"
@@ -111,8 +120,8 @@ func run(o options, w io.Writer) error {
 		}
 	}
 	m := res.Machine
-	fmt.Fprintf(w, "%s, %d cores, Linux %s, Redis %s, RabbitMQ %s, %s; %d rounds, %s\n\n",
-		m.CPU, m.Cores, m.Kernel, m.Redis, m.RabbitMQ, m.Go, len(res.Rounds), res.Date)
+	fmt.Fprintf(w, "%s, %d cores, Linux %s, Redis %s, RabbitMQ %s, %s; %s; %d rounds, %s\n\n",
+		m.CPU, m.Cores, m.Kernel, m.Redis, m.RabbitMQ, m.Go, m.pinning(), len(res.Rounds), res.Date)
 	writeTable(w, res.Rounds, o.from != "")
 	if o.from != "" {
 		fmt.Fprintf(w, "\n%s\n", microTable(res.Rounds))
@@ -195,7 +204,7 @@ func measureAll(o options, dir string) (res results, err error) {
 }
 
 func (b *rig) machine() (m machine, err error) {
-	m.Cores, m.Go = runtime.NumCPU(), runtime.Version()
+	m.Cores, m.Go, m.Pinned = runtime.NumCPU(), runtime.Version(), b.pinned.String()
 	cpu, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return m, err

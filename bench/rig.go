@@ -26,6 +26,7 @@ type rig struct {
 	floor  string
 	dir    string
 	broker *servers.Broker
+	pinned pinning
 	quick  bool
 	queues int
 }
@@ -33,6 +34,10 @@ type rig struct {
 func newRig(root, module string, quick bool) (*rig, error) {
 	b := &rig{root: root, quick: quick}
 	var err error
+	// First of all: what is started inherits it.
+	if b.pinned, err = pin(); err != nil {
+		return nil, err
+	}
 	if b.module, err = filepath.Abs(module); err != nil {
 		return nil, err
 	}
@@ -146,6 +151,9 @@ func (b *rig) start(lines ...string) (*servers.Redis, error) {
 	}
 	if err = r.Start(); err == nil {
 		err = r.Alive()
+	}
+	if err == nil {
+		err = b.pinned.redis(r.Pid())
 	}
 	if err != nil {
 		r.Close()
