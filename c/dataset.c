@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* dataset.c: see dataset.h. */
 #include "dataset.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * dataset.h: events of whole databases, with dataset_events on: flushdb,
  * flushall and swapdb, which the server has no keyspace events for. Main thread

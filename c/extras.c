@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * extras.c: values of events. The new value is read in the keyspace callback,
  * or, where the command is not done then, as soon as it is; the old one in the
@@ -309,6 +310,20 @@ void kea_extras_capture(const struct kea_told *t)
 		       NULL,
 	       t->due_ms);
 	kea_value_close(&v);
+}
+
+size_t kea_extras_snapshot(RedisModuleCtx *ctx, RedisModuleString *name,
+			   const char *bytes, size_t len, int db)
+{
+	struct kea_value v = { 0 };
+	size_t size = sizeof(struct kea_record) + len;
+
+	if (kea_extras_values & KEA_VALUES_NEW)
+		kea_value_open(ctx, name, limit, &v);
+	size += v.content.len;
+	append("snapshot", bytes, len, db, &v, NULL, 0);
+	kea_value_close(&v);
+	return size;
 }
 
 /* ---- settings --------------------------------------------------------------------------- */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * extras.h: what an event carries beside its key: the key's value (the setting
  * value), read when it is right to; and events that are held back until then.
@@ -54,6 +55,12 @@ void kea_extras_capture(const struct kea_told *t);
  * is kept for the event that follows, of that key. */
 void kea_extras_forget(RedisModuleCtx *ctx, const char *event,
 		       RedisModuleString *key);
+
+/* kea_extras_snapshot captures an event `snapshot` of a key, with its value where
+ * new ones are asked for. ctx has the key's database selected; bytes and len are
+ * the name's. It returns about how many bytes the event has. */
+size_t kea_extras_snapshot(RedisModuleCtx *ctx, RedisModuleString *name,
+			   const char *bytes, size_t len, int db);
 
 /* kea_extras_flush captures the events held back. Before anything counts or
  * stores events, and not in a keyspace callback. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* owner.c: the owners of a dir, owner.h. */
 #include "owner.h"
 

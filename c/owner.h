@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * owner.h: which of the servers that use a dir this one is. Its spool files
  * have its id in their names; the file key_evt_amqp.<id>.owner has what the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * peek.c: the oldest undelivered events in words, in the order in which they
  * are to be delivered (mirror.h): what is lent, the list behind it, memory; then

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* peek.h: shows the oldest undelivered events. Main thread only. */
 #ifndef KEA_PEEK_H
 #define KEA_PEEK_H

@@ -1,6 +1,8 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* snapshot.c: see snapshot.h; kea_snapshot_begin and _cancel are kea.h's. */
 #include "snapshot.h"
 
+#include "extras.h"
 #include "flow.h"
 #include "hook.h"
 #include "kea.h"
@@ -104,13 +106,6 @@ void kea_snapshot_swapped(int first, int second)
 
 /* ---- a key -------------------------------------------------------------------- */
 
-static void show(const char *bytes, size_t len)
-{
-	kea_hook_append("snapshot", bytes, len, snapshot.scan.db, NULL);
-	snapshot.keys++;
-	snapshot.bytes += sizeof(struct kea_record) + len;
-}
-
 static void seen(RedisModuleCtx *ctx, RedisModuleString *name,
 		 RedisModuleKey *key, void *unused)
 {
@@ -118,7 +113,6 @@ static void seen(RedisModuleCtx *ctx, RedisModuleString *name,
 	size_t len;
 	const char *bytes = RedisModule_StringPtrLen(name, &len);
 
-	(void)ctx;
 	(void)unused;
 	if (RedisModule_MonotonicMicroseconds() >= snapshot.until_us)
 		snapshot.scan.stop = true;
@@ -129,7 +123,9 @@ static void seen(RedisModuleCtx *ctx, RedisModuleString *name,
 	    (snapshot.scan.db == 0 && kea_home_is(&kea_flow.home, bytes, len)) ||
 	    !kea_slot_may_touch(bytes, len))
 		return;
-	show(bytes, len);
+	snapshot.bytes += kea_extras_snapshot(ctx, name, bytes, len,
+					      snapshot.scan.db);
+	snapshot.keys++;
 }
 
 /* ---- a turn ------------------------------------------------------------------- */

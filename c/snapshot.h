@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * snapshot.h: an event `snapshot` for each key that there is, in the stream's
  * own order, then one event `snapshot_end`. Main thread only.

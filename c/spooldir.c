@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* spooldir.c: the files of spooldir.h. */
 #include "spooldir.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * spooldir.h: the spool files of one server. They are numbered and read in
  * that order, key_evt_amqp.<id>.<number>.spool, so that a file which can't be

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* value.c: one reader for each type of key. */
 #include "value.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * value.h: reads what a key holds, in the encoding of record.h, and bounded: in
  * bytes, and in the work that it costs. When it may be read at all is extras.c's

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 package test
 
 import (
@@ -60,13 +62,22 @@ type subscriber struct {
 	sub *redis.PubSub
 }
 
+// together runs f in a goroutine that the group waits for.
+func together(group *sync.WaitGroup, f func()) {
+	group.Add(1)
+	go func() {
+		defer group.Done()
+		f()
+	}()
+}
+
 func subscribe(t *testing.T, r *rig) *subscriber {
 	t.Helper()
 	s := &subscriber{sub: r.PSubscribe(ctx, "__key*@*__:*")}
 	_, err := s.sub.Receive(ctx) // the confirmation
 	must(t, err)
 	var done sync.WaitGroup
-	done.Go(func() {
+	together(&done, func() {
 		for {
 			m, err := s.sub.ReceiveMessage(ctx)
 			if err != nil {
@@ -150,7 +161,7 @@ func differential(t *testing.T, seed uint64, clients int, config []string) {
 	stop := make(chan struct{})
 	var waiting sync.WaitGroup
 	for i := range 3 {
-		waiting.Go(func() { r.waits(author{rand.New(rand.NewPCG(seed, uint64(100+i))), nil}, stop) })
+		together(&waiting, func() { r.waits(author{rand.New(rand.NewPCG(seed, uint64(100+i))), nil}, stop) })
 	}
 	for i := range clients {
 		go func() {

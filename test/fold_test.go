@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 package test
 
 import (
@@ -11,17 +13,17 @@ import (
 	lib "github.com/rabbitmq/amqp091-go"
 )
 
-// fold is what a consumer holds that follows a stream in format json: the keys of
+// keyFold is what a consumer holds that follows a stream in format json: the keys of
 // each database. It begins with the first `snapshot`.
-type fold struct {
+type keyFold struct {
 	begun bool
 	ended []string // keys of snapshot_end
 	dbs   map[int]map[string]bool
 }
 
 // folded folds messages, first arrivals in their order.
-func folded(messages []lib.Delivery) (*fold, error) {
-	f := &fold{dbs: map[int]map[string]bool{}}
+func folded(messages []lib.Delivery) (*keyFold, error) {
+	f := &keyFold{dbs: map[int]map[string]bool{}}
 	for _, m := range messages {
 		if err := f.apply(m.Body); err != nil {
 			return nil, fmt.Errorf("%s: %w", m.Body, err)
@@ -30,14 +32,14 @@ func folded(messages []lib.Delivery) (*fold, error) {
 	return f, nil
 }
 
-func (f *fold) db(n int) map[string]bool {
+func (f *keyFold) db(n int) map[string]bool {
 	if f.dbs[n] == nil {
 		f.dbs[n] = map[string]bool{}
 	}
 	return f.dbs[n]
 }
 
-func (f *fold) apply(body []byte) error {
+func (f *keyFold) apply(body []byte) error {
 	var e struct {
 		DB        int     `json:"db"`
 		Event     string  `json:"event"`
@@ -85,7 +87,7 @@ func (f *fold) apply(body []byte) error {
 }
 
 // equals compares the fold with what the server holds.
-func (f *fold) equals(r *rig) error {
+func (f *keyFold) equals(r *rig) error {
 	held := 0
 	for db := range 16 {
 		want := map[string]bool{}

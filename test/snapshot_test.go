@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
 package test
 
 import (
@@ -128,8 +130,8 @@ func TestSnapshotIsHeldBackAndCancelled(t *testing.T) {
 	}
 }
 
-// writer does what clients do, at random.
-type writer struct {
+// randomWriter does what clients do, at random.
+type randomWriter struct {
 	*rand.Rand
 	r *rig
 	// sparing spares database 0 of FLUSH and SWAPDB, which would take the
@@ -137,9 +139,9 @@ type writer struct {
 	sparing bool
 }
 
-func (w writer) key() string { return "k" + strconv.Itoa(w.IntN(300)) }
+func (w randomWriter) key() string { return "k" + strconv.Itoa(w.IntN(300)) }
 
-func (w writer) commands() [][]any {
+func (w randomWriter) commands() [][]any {
 	a, b := w.key(), w.key()
 	switch w.IntN(34) {
 	case 0:
@@ -224,7 +226,7 @@ func (w writer) commands() [][]any {
 
 // write works until it is told to stop. Commands that the server refuses (a wrong
 // type, no such key) are part of it.
-func (w writer) write(stop context.Context) error {
+func (w randomWriter) write(stop context.Context) error {
 	for stop.Err() == nil {
 		if w.sparing {
 			info, err := w.r.ModuleInfo()
@@ -260,7 +262,7 @@ func (r *rig) writing(seed uint64, sparing bool) (end func()) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			if err := (writer{rand.New(rand.NewPCG(seed, i)), r, sparing}).write(stop); err != nil {
+			if err := (randomWriter{rand.New(rand.NewPCG(seed, i)), r, sparing}).write(stop); err != nil {
 				r.t.Error(err)
 			}
 		}()

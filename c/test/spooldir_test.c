@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * spooldir_test.c: each server of a dir finds its own spool files, whatever has
  * changed of its name, and no other one's; what it can't read it leaves; what
