@@ -199,19 +199,11 @@ static void read_stream(RedisModuleKey *key)
 	RedisModule_StreamIteratorStop(key);
 }
 
-static void read_collection(RedisModuleCtx *ctx, RedisModuleKey *key,
-			    const RedisModuleString *name, size_t limit,
+static void read_collection(RedisModuleKey *key, size_t limit,
 			    struct kea_content *c)
 {
 	size_t n = RedisModule_ValueLength(key);
 
-	/* Of a stream only the last entry is copied. */
-	if (c->type != KEA_TYPE_STREAM &&
-	    (n > MOST_ELEMENTS(limit) ||
-	     (n > 0 && takes_too_much(ctx, name, n, limit)))) {
-		c->left_out = true;
-		return;
-	}
 	out_begin(limit);
 	if (c->type == KEA_TYPE_LIST)
 		read_list(key, n);
@@ -245,15 +237,31 @@ static bool read_type(RedisModuleKey *key, size_t limit, struct kea_content *c)
 	return !c->left_out;
 }
 
+/* to_ask: the server has to be asked how large it is. Of a stream only the last
+ * entry is copied. */
+static bool to_ask(RedisModuleKey *key, size_t limit, struct kea_content *c)
+{
+	size_t n = RedisModule_ValueLength(key);
+
+	if (c->type == KEA_TYPE_STREAM)
+		return false;
+	c->left_out = n > MOST_ELEMENTS(limit);
+	return n > 0 && !c->left_out;
+}
+
 struct kea_content kea_value_of(RedisModuleCtx *ctx, RedisModuleKey *key,
 				size_t limit)
 {
 	struct kea_content c = { 0 };
 
 	if (read_type(key, limit, &c)) {
-		read_collection(ctx, key,
-				RedisModule_GetKeyNameFromModuleKey(key), limit,
-				&c);
+		/* A key that goes does not expire meanwhile. */
+		if (to_ask(key, limit, &c))
+			c.left_out = takes_too_much(
+				ctx, RedisModule_GetKeyNameFromModuleKey(key),
+				RedisModule_ValueLength(key), limit);
+		if (!c.left_out)
+			read_collection(key, limit, &c);
 	} else if (c.type == KEA_TYPE_STRING && !c.left_out) {
 		/* The server expects that a string of any encoding is asked
 		 * for like this when it goes. */
@@ -262,6 +270,29 @@ struct kea_content kea_value_of(RedisModuleCtx *ctx, RedisModuleKey *key,
 	}
 	return c;
 }
+
+static void close_key(struct kea_value *v)
+{
+	if (v->key)
+		RedisModule_CloseKey(v->key);
+	v->key = NULL;
+}
+
+/* open_key: 7.2 and newer know the flags by which a key is opened without
+ * effects. 7.0 counts no miss where a key is opened for writing. */
+static void open_key(RedisModuleCtx *ctx, RedisModuleString *name,
+		     struct kea_value *v)
+{
+	v->key = RedisModule_OpenKey(
+		ctx, name,
+		!RedisModule_AddPostNotificationJob ?
+			REDISMODULE_READ | REDISMODULE_WRITE |
+				REDISMODULE_OPEN_KEY_NOTOUCH :
+			REDISMODULE_READ | KEA_OPEN_KEY_UNSEEN);
+}
+
+/* A key may expire while a command runs, except within another: so none is open
+ * when one is called. */
 
 static void read_string(RedisModuleCtx *ctx, RedisModuleString *name,
 			struct kea_value *v)
@@ -272,6 +303,7 @@ static void read_string(RedisModuleCtx *ctx, RedisModuleString *name,
 		c->bytes = RedisModule_StringDMA(v->key, &c->len,
 						 REDISMODULE_READ);
 	} else {
+		close_key(v);
 		v->reply = RedisModule_Call(ctx, "GET", "s", name);
 		if (v->reply && RedisModule_CallReplyType(v->reply) ==
 					REDISMODULE_REPLY_STRING)
@@ -281,24 +313,37 @@ static void read_string(RedisModuleCtx *ctx, RedisModuleString *name,
 	c->left_out = !c->bytes;
 }
 
+static void read_large(RedisModuleCtx *ctx, RedisModuleString *name,
+		       size_t limit, struct kea_value *v)
+{
+	if (to_ask(v->key, limit, &v->content)) {
+		size_t n = RedisModule_ValueLength(v->key);
+
+		close_key(v);
+		v->content.left_out = takes_too_much(ctx, name, n, limit);
+		if (!v->content.left_out)
+			open_key(ctx, name, v);
+	}
+	if (v->content.left_out)
+		return;
+	if (v->key)
+		read_collection(v->key, limit, &v->content);
+	else
+		memset(&v->content, 0, sizeof(v->content));
+}
+
 void kea_value_open(RedisModuleCtx *ctx, RedisModuleString *name, size_t limit,
 		    struct kea_value *v)
 {
-	/* 7.2 and newer know the flags by which a key is opened without
-	 * effects. 7.0 counts no miss where a key is opened for writing. */
 	bool plain = !RedisModule_AddPostNotificationJob;
 	unsigned long long keys = plain ? RedisModule_DbSize(ctx) : 0;
 
 	memset(v, 0, sizeof(*v));
 	told_expired = false;
 	kea_value_opening = true;
-	v->key = RedisModule_OpenKey(
-		ctx, name,
-		plain ? REDISMODULE_READ | REDISMODULE_WRITE |
-				REDISMODULE_OPEN_KEY_NOTOUCH :
-			REDISMODULE_READ | KEA_OPEN_KEY_UNSEEN);
+	open_key(ctx, name, v);
 	if (v->key && read_type(v->key, limit, &v->content))
-		read_collection(ctx, v->key, name, limit, &v->content);
+		read_large(ctx, name, limit, v);
 	else if (v->content.type == KEA_TYPE_STRING && !v->content.left_out)
 		read_string(ctx, name, v);
 	kea_value_opening = false;
@@ -310,7 +355,6 @@ void kea_value_close(struct kea_value *v)
 {
 	if (v->reply)
 		RedisModule_FreeCallReply(v->reply);
-	if (v->key)
-		RedisModule_CloseKey(v->key);
+	close_key(v);
 	memset(v, 0, sizeof(*v));
 }
