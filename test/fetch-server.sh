@@ -138,7 +138,9 @@ private_apt() {
 ask() {
 	APT_CONFIG=$apt/apt.conf apt-cache "$@"
 }
-if [ -z "$(find "$apt/lists" -maxdepth 1 -name '*InRelease' -mmin -1440)" ]; then
+# An update that was cut short leaves a release without its lists.
+if [ -z "$(find "$apt/lists" -maxdepth 1 -name '*InRelease' -mmin -1440)" ] ||
+	[ -z "$(find "$apt/lists" -maxdepth 1 -name '*_Sources*' ! -name '*diff_Index')" ]; then
 	say "lists of $release"
 	private_apt update >&2
 fi
