@@ -135,9 +135,12 @@ PLANT ?= .
 test-model: ## Plant faults into the queue's code: the model must find each (PLANT=pattern)
 	$(GO) test ./fallback/model -run '^TestPlantedFaultsAreFound$$' -plant '$(PLANT)' -v -timeout 6h
 
-# These fetch Debian's packages of other servers, or of their sources, into
-# build/servers; they take long, and are no part of make test.
-.PHONY: test-matrix test-redis-suite test-api test-arm64 test-container
+# These need the network (the test- ones fetch Debian's packages of other servers,
+# or of their sources, into build/servers), and are not part of make test.
+.PHONY: audit test-matrix test-redis-suite test-api test-arm64 test-container
+audit: ## Are there known advisories for the modules we use? Needs the network
+	@sh test/audit.sh
+
 test-matrix: $(MODULE) $(FAULTS) ## The same on each supported server and broker
 	sh test/matrix.sh
 
