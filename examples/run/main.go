@@ -37,7 +37,11 @@ var script = []step{
 	{[]any{"PEXPIRE", "session:7", "300"}, []string{"0\nexpire\nsession:7"}, ""},
 	{nil, []string{"0\nexpired\nsession:7"}, "(300 ms later)"},
 	{[]any{"DEL", "greeting"}, []string{"0\ndel\ngreeting"}, ""},
+	{[]any{"key_evt_amqp.snapshot"}, []string{"0\nsnapshot\nuser:1", "0\nsnapshot_end\n" + answer}, ""},
 }
+
+// answer stands for what the command has answered.
+const answer = "(the answer)"
 
 func main() {
 	module := flag.String("module", "build/libredis_keyspace_amqp.so", "the built module")
@@ -67,7 +71,7 @@ func run(ctx context.Context, module string) error {
 	if err := broker.Bind("events", "amq.direct", "redis_keyspace_events", nil); err != nil {
 		return err
 	}
-	redis, err := servers.NewRedis(fmt.Sprintf(
+	redis, err := servers.NewRedis("key_evt_amqp.value new", "key_evt_amqp.expire_on_time yes", fmt.Sprintf(
 		"loadmodule %s A 127.0.0.1 %d guest guest 20 amq.direct redis_keyspace_events 2 10000000 ALL", path, broker.Port))
 	if err != nil {
 		return err
@@ -93,7 +97,10 @@ func run(ctx context.Context, module string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n%-30s   %s\n", "command", "message: database, event, key")
+	if err := redis.Do(ctx, "CONFIG", "SET", "key_evt_amqp.value", "both").Err(); err != nil {
+		fmt.Println("\nRedis 7.0 shows no module what a key held that has gone; a newer Redis, or Valkey, would show it below.")
+	}
+	fmt.Printf("\n%-30s   %s\n", "command", "message: database, event, key, and headers")
 	if err := play(ctx, redis, messages); err != nil {
 		return err
 	}
@@ -118,14 +125,17 @@ func run(ctx context.Context, module string) error {
 
 func play(ctx context.Context, redis *servers.Redis, messages <-chan lib.Delivery) error {
 	for _, s := range script {
-		left := s.note
+		left, answered := s.note, ""
 		if s.command != nil {
 			left = strings.TrimSuffix(fmt.Sprintln(s.command...), "\n")
-			if err := redis.Do(ctx, s.command...).Err(); err != nil {
+			got, err := redis.Do(ctx, s.command...).Result()
+			if err != nil {
 				return fmt.Errorf("%s: %w", left, err)
 			}
+			answered = fmt.Sprint(got)
 		}
 		for _, want := range s.events {
+			want = strings.Replace(want, answer, answered, 1)
 			select {
 			case m, ok := <-messages:
 				if !ok || string(m.Body) != want {
@@ -144,6 +154,19 @@ func play(ctx context.Context, redis *servers.Redis, messages <-chan lib.Deliver
 
 func show(left string, m lib.Delivery) {
 	body := strings.SplitN(string(m.Body), "\n", 3)
+	for _, name := range []string{"value", "old"} {
+		switch value := m.Headers[name].(type) {
+		case []byte:
+			body = append(body, fmt.Sprintf("%s %s", name, value))
+		case string:
+			body = append(body, name+" "+value)
+		}
+	}
+	if text, ok := m.Headers["due"].(string); ok {
+		if due, err := time.Parse(time.RFC3339Nano, text); err == nil {
+			body = append(body, fmt.Sprintf("here %d ms after it was due", time.Since(due).Milliseconds()))
+		}
+	}
 	fmt.Printf("%-30s → %s\n", left, strings.Join(body, "  "))
 }
 
