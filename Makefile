@@ -6,6 +6,8 @@ MODULE  := $(BUILD)/libredis_keyspace_amqp.so
 FAULTS  := $(BUILD)/faults/libredis_keyspace_amqp.so
 GO      ?= go
 CC      ?= cc
+# A line when a test ends; its exit status is that of the tests.
+PROGRESS = $(GO) run ./test/progress
 GOBUILD  = CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -buildmode=c-shared -ldflags='-s'
 
 # C as tests, benchmarks and lint compile it. What cgo needs of it for the
@@ -109,7 +111,7 @@ format: ## Format Go and C (clang-format 14 or newer)
 	clang-format -i $(wildcard c/*.[ch] c/test/*.[ch] bench/*/*.c)
 
 test-unit: ## Tests that need no Redis (amqp's start a broker)
-	$(GO) test -race ./keymask/... ./fallback/... ./module/... ./amqp/... ./c
+	$(GO) test -json -race ./keymask/... ./fallback/... ./module/... ./amqp/... ./c | $(PROGRESS)
 
 test-c: $(C_TESTS:%=test-c-%) ## C tests under ASan, UBSan and TSan
 test-c-%: FORCE
@@ -123,7 +125,7 @@ test-build: FORCE ## Both builds give the module, and it is what it should be
 	sh test/build.sh
 
 test-e2e: $(MODULE) $(FAULTS) ## Real servers, end to end
-	$(GO) test -race -count=1 -timeout 40m ./test/... ./bench
+	$(GO) test -json -race -count=1 -timeout 40m ./test/... ./bench | $(PROGRESS)
 
 MINUTES ?= 10
 SEED ?= 0

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/key-evt-amqp/key_evt_amqp/keymask"
 )
@@ -170,7 +171,7 @@ func (d *driver) request(line string) (*answer, error) {
 	}
 	a := &answer{number: map[string]int{}, ids: map[string][]id{}}
 	for {
-		text, err := d.out.ReadString('\n')
+		text, err := d.readLine()
 		if err != nil {
 			return nil, d.broken(err)
 		}
@@ -195,6 +196,18 @@ func (d *driver) request(line string) (*answer, error) {
 			return nil, d.broken(err)
 		}
 	}
+}
+
+// hang is more than any turn takes: the main thread goes in circles.
+const hang = time.Minute
+
+func (d *driver) readLine() (string, error) {
+	killer := time.AfterFunc(hang, func() { _ = d.cmd.Process.Kill() })
+	text, err := d.out.ReadString('\n')
+	if !killer.Stop() {
+		return "", fmt.Errorf("broken: the driver has not answered for %v", hang)
+	}
+	return text, err
 }
 
 func (d *driver) broken(err error) error {
