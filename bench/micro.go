@@ -58,8 +58,30 @@ func micro(b *rig) []measure {
 		}
 		f["queue append, 50 at a time, ns"], f["queue read, 50 at a time, ns"] = v[0], v[1]
 		f["queue append, 100,000 at a time, ns"], f["queue read, 100,000 at a time, ns"] = v[2], v[3]
-		return nil
+		return watched(b, f)
 	}}
+}
+
+// watched times c/watch: what each deadline costs that is kept.
+func watched(b *rig, f figures) error {
+	program := filepath.Join(b.dir, "watch")
+	if err := b.compile(program, "bench/micro/watch.c", "c/watch.c", "c/deadlines.c", "c/slab.c"); err != nil {
+		return err
+	}
+	for _, keys := range []int{1000, 1000000, 10000000} {
+		out, err := exec.Command(program, fmt.Sprint(keys)).Output()
+		if err != nil {
+			return fmt.Errorf("watch: %w", err)
+		}
+		var v [5]float64
+		if _, err := fmt.Sscan(string(out), &v[0], &v[1], &v[2], &v[3], &v[4]); err != nil {
+			return fmt.Errorf("watch wrote %q: %w", out, err)
+		}
+		for i, what := range []string{"add, ns", "put off, ns", "moves on, ns", "due, ns", "bytes a key"} {
+			f[fmt.Sprintf("watch of %d keys, %s", keys, what)] = v[i]
+		}
+	}
+	return nil
 }
 
 func (p part) time(f figures, program string) error {

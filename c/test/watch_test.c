@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * watch_test.c: the watch against a plain model, by random operations from a
- * printed seed; its memory; and the lag's figures. With an argument n it
- * measures instead: nanoseconds with n keys.
+ * printed seed; its memory; and the lag's figures.
  */
 #include "../lag.h"
 #include "../watch.h"
@@ -284,77 +283,9 @@ static void lag_figures(void)
 	CHECK(f.max_ms == INT64_MAX / 2 - 1);
 }
 
-/* ---- measuring ----------------------------------------------------------- */
-
-static double clock_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-static void measure(uint64_t n)
-{
-	struct kea_watch w = { 0 };
-	uint64_t seed[2] = { 5, 6 }, due_keys = 0;
-	double t0, t1, t2, t3, worst = 0;
-	char key[64];
-	struct kea_due due;
-
-	kea_watch_init(&w, seed);
-	t0 = clock_ns();
-	for (uint64_t i = 0; i < n; i++) {
-		double before = clock_ns(), took;
-
-		kea_watch_set(&w, 0, key, session(i, key, 30),
-			      (int64_t)roll(1000000000));
-		took = clock_ns() - before;
-		worst = took > worst ? took : worst;
-	}
-	t1 = clock_ns();
-	for (uint64_t i = 0; i < n; i++)
-		kea_watch_set(&w, 0, key, session(roll(n), key, 30),
-			      1000000000);
-	t2 = clock_ns();
-	printf("%llu keys of 30 bytes: %.0f bytes a key beside its own, an add "
-	       "%.0f ns (the slowest %.0f us), a prolongation %.0f ns",
-	       (unsigned long long)n,
-	       (double)kea_watch_bytes(&w) / (double)n - 30, (t1 - t0) / (double)n,
-	       worst / 1000, (t2 - t1) / (double)n);
-	while (kea_watch_step(&w, 2000000000, &due) != KEA_WATCH_NONE) {
-		due_keys++;
-		if (due.due == 0)
-			break;
-		if (due_keys > n / 2)
-			break;
-	}
-	t3 = clock_ns();
-	printf(", one that moves on %.0f ns", (t3 - t2) / (double)due_keys);
-	due_keys = 0;
-	t2 = clock_ns();
-	for (;;) {
-		enum kea_watch_step s = kea_watch_step(&w, 2000000000, &due);
-
-		if (s == KEA_WATCH_NONE)
-			break;
-		if (s != KEA_WATCH_DUE)
-			continue;
-		memcpy(key, due.key, due.len);
-		kea_watch_drop(&w, due.db, key, due.len);
-		due_keys++;
-	}
-	printf(", a due key %.0f ns\n", (clock_ns() - t2) / (double)due_keys);
-	kea_watch_free(&w);
-}
-
-int main(int argc, char **argv)
+int main(void)
 {
 	rng = (uint64_t)time(NULL) * 2654435761 + 1;
-	if (argc > 1) {
-		measure(strtoull(argv[1], NULL, 10));
-		return 0;
-	}
 	printf("watch_test: seed %llu\n", (unsigned long long)rng);
 	for (int i = 0; i < 5; i++)
 		against_the_model();
