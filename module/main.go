@@ -208,7 +208,7 @@ func (m *module) Command(name string, args []string) error {
 	case "keymask_set":
 		changed, err = s.setArguments(maskPosition, args)
 	case "snapshot_cancel":
-		return m.cancelSnapshot()
+		m.cancelSnapshot()
 	default:
 		err = errors.New("unknown command " + name)
 	}

@@ -180,7 +180,7 @@ func TestACLCategories(t *testing.T) {
 }
 
 func TestWhoMayRunTheCommands(t *testing.T) {
-	r := start(t, options{silent: true})
+	r := start(t, options{}) // with a queue: snapshot makes an event, and connect waits for it
 	categories, own := r.serverHas("SetCommandACLCategories"), r.serverHas("AddACLCategory")
 	type user struct {
 		name  string

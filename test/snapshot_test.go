@@ -84,7 +84,7 @@ func TestSnapshotOfGivenMasks(t *testing.T) {
 		}
 		r.until("snapshot_state", is("none"))
 	}
-	r.fails("no snapshot is under way", "key_evt_amqp.snapshot_cancel")
+	r.do("key_evt_amqp.snapshot_cancel") // there is none: fine
 	r.fails("wrong number", "key_evt_amqp.snapshot_cancel", "x")
 	r.fails("key_mask", "key_evt_amqp.snapshot", strings.Repeat("x", 70000))
 	r.do("key_evt_amqp.keymask_clean")
