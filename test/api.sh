@@ -42,8 +42,8 @@ for header; do
 		grep -q "RedisModule_$name\>" "$header" || echo "#define RedisModule_$name Ours_$name" >>"$scratch/absent.h"
 	done
 	for name in $constants; do
-		# shellcheck disable=SC2086 # a pattern
-		grep -q "\<$name\>" $headers || continue # an enumerator or a macro
+		# An enumerator or a macro.
+		grep -q "\<$name\>" "$(dirname "$header")"/*module.h || continue
 		echo "$name" >>"$scratch/compared"
 		case $name in
 		REDIS*) ours=OURS_${name#REDISMODULE_} ;;

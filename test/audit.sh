@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
 # audit.sh: are the modules of each go.mod here at versions without known
 # advisories, called or not? Ends with 1 when one has some, with 2 when the
 # database can't be reached, and nothing is known. GOVULNDB names another.

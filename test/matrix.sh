@@ -54,7 +54,8 @@ KEA_MODULE=$(pwd)/$out/libredis_keyspace_amqp.so
 export KEA_MODULE
 commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 
-[ $# -gt 0 ] || set -- $rows # a list of words
+# shellcheck disable=SC2086 # a list of words
+[ $# -gt 0 ] || set -- $rows
 number=0
 for row; do
 	number=$((number + 1))

@@ -81,7 +81,7 @@ with_module() { # log option ...
 	shift
 	KEA_LOAD="$module Amn 127.0.0.1 $KEA_BROKER_PORT guest guest 20 amq.fanout redis 1 10000000 ALL"
 	export KEA_LOAD
-	# shellcheck disable=SC2086 # a list of words
+	# shellcheck disable=SC2046,SC2086 # lists of words
 	suite "$with_log" --config loadmodule "$KEA_LOAD" --config key_evt_amqp.buffer_limit 4294967296 \
 		$(settings ${KEA_SUITE_SETTINGS:-}) "$@"
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * watch.c: times c/watch with n keys of 30 bytes: ns an add, ns a deadline that is
  * put off, ns a key that moves on for it when its old time comes, ns a key that is
