@@ -860,11 +860,16 @@ static void show_memory(void)
 /* spool_files are the spool files' names, in their order. */
 static size_t spool_files(glob_t *found)
 {
-	/* Numbers of one length, and of the next. */
-	if (glob("key_evt_amqp.*.?.spool", 0, NULL, found) != 0)
-		found->gl_pathc = 0;
-	glob("key_evt_amqp.*.??.spool", GLOB_APPEND, NULL, found);
-	glob("key_evt_amqp.*.???.spool", GLOB_APPEND, NULL, found);
+	static const char *const patterns[] = { "?", "??", "???", "????", "?????" };
+	char name[64];
+
+	/* Numbers of one length, and of the next. Events past a turn's end are
+	 * each in a file of their own. */
+	memset(found, 0, sizeof(*found));
+	for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++) {
+		snprintf(name, sizeof(name), "key_evt_amqp.*.%s.spool", patterns[i]);
+		glob(name, i > 0 ? GLOB_APPEND : 0, NULL, found);
+	}
 	return found->gl_pathc;
 }
 

@@ -427,7 +427,8 @@ func (m *model) capture(late bool) {
 	}
 	word := "capture"
 	if late {
-		word = "late"
+		// Past a turn's end each may be in a spool file of its own.
+		word, n = "late", min(n, 600)
 	}
 	before := m.captured
 	a := m.do("%s %d %d", word, n, size)
