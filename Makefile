@@ -24,7 +24,7 @@ DOCS      := README.md CHANGELOG.md LICENSE examples/redis.conf $(wildcard docs/
 
 # Go modules beside the product's: their dependencies are not the product's, and
 # ask for newer Go.
-OTHER_MODULES := packaging/deb-rpm
+OTHER_MODULES := bench packaging/deb-rpm
 
 # The main thread's half of the module that knows nothing of Redis and Go.
 C_PLAIN := c/queue.c c/record.c c/lent.c c/match.c c/spool.c c/owner.c c/spooldir.c c/hashslot.c c/slab.c c/deadlines.c c/watch.c c/lag.c
@@ -78,7 +78,8 @@ else
 BENCH := -only main,delivery,memory -rounds 1
 endif
 bench: $(MODULE) ## Measure all side by side, draw plots (40 minutes; QUICK=1: 5)
-	$(GO) run ./bench $(BENCH)
+	$(GO) -C bench build -o ../$(BUILD)/bench .
+	$(BUILD)/bench $(BENCH)
 
 test: ## Install what is missing, then run every test
 	@sh test/install.sh test
@@ -125,7 +126,8 @@ test-build: FORCE ## Both builds give the module, and it is what it should be
 	sh test/build.sh
 
 test-e2e: $(MODULE) $(FAULTS) ## Real servers, end to end
-	$(GO) test -json -race -count=1 -timeout 40m ./test/... ./bench | $(PROGRESS)
+	$(GO) test -json -race -count=1 -timeout 40m ./test/... | $(PROGRESS)
+	$(GO) -C bench test -json -race -count=1 -timeout 10m . | $(PROGRESS)
 
 MINUTES ?= 10
 SEED ?= 0

@@ -2,13 +2,14 @@
 
 // Bench measures the module beside what it is compared with, in one run: bare
 // Redis, a module that does nothing, Redis's own notifications, a plain
-// publisher. It prints ratios, writes raw figures as JSON and draws plots.
+// publisher. It prints ratios, writes raw figures as JSON and draws plots. It is
+// a Go module of its own (`make bench` builds it), and runs in the repository's root.
 //
-//	go run ./bench                         print the table
-//	go run ./bench -out docs/performance      and keep raw figures and plots
-//	go run ./bench -from docs/performance     draw and print again, measure nothing
-//	go run ./bench -only main,delivery -rounds 2
-//	go run ./bench -quick                  a smoke run
+//	build/bench                         print the table
+//	build/bench -out docs/performance      and keep raw figures and plots
+//	build/bench -from docs/performance     draw and print again, measure nothing
+//	build/bench -only main,delivery -rounds 2
+//	build/bench -quick                  a smoke run
 package main
 
 import (
