@@ -8,6 +8,7 @@
 #include "commands.h"
 
 #include "args.h"
+#include "flow.h"
 #include "kea.h"
 #include "peek.h"
 
@@ -138,10 +139,10 @@ static void replicate_now(RedisModuleCtx *ctx, int command,
 	if (RedisModule_Replicate(ctx, table[command].name, "Av", argv,
 				  (size_t)argc) == REDISMODULE_OK)
 		return;
-	RedisModule_Log(ctx, "warning",
-			"the server refuses to replicate %s: give it to each "
-			"replica, too",
-			table[command].name);
+	kea_flow_log(&kea_flow, "warning",
+		     "the server refuses to replicate %s: give it to each "
+		     "replica, too",
+		     table[command].name);
 }
 
 /*

@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LINES_A_MINUTE 20
+/* Of one kind. */
+#define LINES_A_MINUTE 10
 
 struct kea_flow kea_flow;
 
@@ -59,29 +60,43 @@ void kea_flow_list_touched(struct kea_flow *f, const char *name, size_t len)
 	f->mirror.check = true;
 }
 
+/* lines_of finds what is noted of a kind; kinds that find no room share the last
+ * place. */
+static struct kea_lines *lines_of(struct kea_flow *f, const char *format)
+{
+	struct kea_lines *k = f->lines;
+
+	while (k < &f->lines[KEA_KINDS_OF_LINES - 1] && k->format &&
+	       k->format != format)
+		k++;
+	k->format = format;
+	return k;
+}
+
 void kea_flow_log(struct kea_flow *f, const char *level, const char *format, ...)
 {
+	struct kea_lines *k = lines_of(f, format);
 	long long now = RedisModule_Milliseconds();
-	char text[256], left_out[64] = "";
+	char text[512], left_out[64] = "";
 	va_list args;
 
 	/* The clock may have been set back. */
-	if (now - f->log_minute_ms >= 60000 || now < f->log_minute_ms) {
-		f->log_minute_ms = now;
-		f->logged = 0;
+	if (now - k->minute_ms >= 60000 || now < k->minute_ms) {
+		k->minute_ms = now;
+		k->logged = 0;
 	}
-	if (f->logged >= LINES_A_MINUTE) {
-		f->unlogged++;
+	if (k->logged >= LINES_A_MINUTE) {
+		k->left_out++;
 		return;
 	}
-	f->logged++;
+	k->logged++;
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	if (f->unlogged > 0)
+	if (k->left_out > 0)
 		snprintf(left_out, sizeof(left_out),
-			 " (%u lines of this kind were left out)", f->unlogged);
-	f->unlogged = 0;
+			 " (%u lines of this kind were left out)", k->left_out);
+	k->left_out = 0;
 	RedisModule_Log(f->ctx, level, "%s%s", text, left_out);
 }
 

@@ -24,6 +24,14 @@ struct kea_left {
 	bool barred; /* outbox, and the server lets nobody store now */
 };
 
+/* One kind of line in the log: how many there were in its minute. */
+#define KEA_KINDS_OF_LINES 16
+struct kea_lines {
+	const char *format; /* what tells the kinds apart; NULL: not in use */
+	long long minute_ms; /* when the minute began */
+	unsigned logged, left_out;
+};
+
 struct kea_flow {
 	struct kea_queue queue; /* memory */
 	struct kea_lent *lent;
@@ -45,9 +53,7 @@ struct kea_flow {
 	uint64_t stored, dropped, unreplicated;
 	bool drop_logged; /* since the backlog was last empty */
 
-	/* Of kea_flow_log. */
-	long long log_minute_ms; /* when the minute began */
-	unsigned logged, unlogged;
+	struct kea_lines lines[KEA_KINDS_OF_LINES]; /* of kea_flow_log */
 };
 
 /* ctx is OnLoad's; log may be used for as long as the flow is. */
@@ -79,9 +85,9 @@ void kea_flow_forget_list(struct kea_flow *f);
 void kea_flow_list_touched(struct kea_flow *f, const char *name, size_t len);
 
 /*
- * kea_flow_log logs what has become of a list. Who may write a list's key can
- * cause any number of such lines: so many a minute at most, and the next one
- * says how many were left out.
+ * kea_flow_log logs a line that others can provoke, those who may write a list's
+ * key above all. Each kind of line, by its format, comes so many times a minute at
+ * most, and the next one says how many were left out.
  */
 void kea_flow_log(struct kea_flow *f, const char *level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -3,7 +3,9 @@
 #include "list.h"
 
 #include "fault.h"
+#include "hook.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Elements and bytes of one replicated RPUSH, so that no replica or AOF loader
@@ -135,6 +137,25 @@ void kea_list_drop(struct kea_list *l, uint64_t n)
 		l->popped++;
 		l->changed = true;
 	}
+}
+
+/* No command removes an element by its index: it gets a name, and is removed by
+ * that. Others can hardly have written the same, for it has the load's number. */
+void kea_list_remove(struct kea_list *l, uint64_t index)
+{
+	static uint64_t removed;
+	char name[64];
+
+	replicate_pops(l); /* they came first */
+	RedisModule_ListDelete(l->key, (long)index);
+	l->changed = true;
+	snprintf(name, sizeof(name), "key_evt_amqp.removed.%016llx.%llu",
+		 (unsigned long long)kea_hook.origin,
+		 (unsigned long long)++removed);
+	note_result(l, RedisModule_Replicate(l->ctx, "LSET", "slc", l->name,
+					     (long long)index, name));
+	note_result(l, RedisModule_Replicate(l->ctx, "LREM", "slc", l->name,
+					     (long long)1, name));
 }
 
 bool kea_list_pop(struct kea_list *l, const struct kea_record *expected)

@@ -47,6 +47,10 @@ bool kea_list_id(struct kea_list *l, long index, struct kea_record *head);
 /* Pops the n oldest elements. */
 void kea_list_drop(struct kea_list *l, uint64_t n);
 
+/* Removes the element at index, 0 or more, from between others; it must be there.
+ * Dearer than to drop the oldest: replicas go to the index twice. */
+void kea_list_remove(struct kea_list *l, uint64_t index);
+
 /* Pops the oldest element if its id is that of the record; else changes
  * nothing and returns false. */
 bool kea_list_pop(struct kea_list *l, const struct kea_record *expected);

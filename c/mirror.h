@@ -103,7 +103,7 @@ uint64_t kea_mirror_pass(struct kea_mirror *m, uint64_t n);
 /* The n oldest elements were dropped for the list's limit. It returns how many
  * of them were nowhere else. */
 uint64_t kea_mirror_trimmed(struct kea_mirror *m, uint64_t n);
-/* n pending elements that are not events were dropped; nothing is held. */
+/* n of the oldest pending elements were dropped: they are not events. */
 void kea_mirror_dropped(struct kea_mirror *m, uint64_t n);
 
 /* kea_mirror_reclaimed: nothing is lent any more. It returns how many events

@@ -271,6 +271,7 @@ _Static_assert(sizeof(RedisModuleCommandInfo) == 72, "server's layout");
 	X(int, ListPush, (RedisModuleKey *, int, RedisModuleString *))         \
 	X(RedisModuleString *, ListPop, (RedisModuleKey *, int))               \
 	X(RedisModuleString *, ListGet, (RedisModuleKey *, long))              \
+	X(int, ListDelete, (RedisModuleKey *, long))                           \
 	X(int, Replicate,                                                      \
 	  (RedisModuleCtx *, const char *, const char *, ...))                 \
 	X(RedisModuleServerInfoData *, GetServerInfo,                          \

@@ -217,12 +217,12 @@ static enum kea_spool_written write_file(RedisModuleCtx *ctx,
 	return kea_spool_dir_commit(spool.dir, file);
 }
 
-static void say_unsynced(RedisModuleCtx *ctx, const struct kea_spool *file)
+static void say_unsynced(const struct kea_spool *file)
 {
-	RedisModule_Log(ctx, "warning",
-			"%s is in place, but can't be made durable: %s; a "
-			"power failure now may lose it",
-			file->name, strerror(errno));
+	kea_flow_log(&kea_flow, "warning",
+		     "%s is in place, but can't be made durable: %s; a power "
+		     "failure now may lose it",
+		     file->name, strerror(errno));
 }
 
 void kea_spool_turn(RedisModuleCtx *ctx)
@@ -240,14 +240,14 @@ void kea_spool_turn(RedisModuleCtx *ctx)
 		return;
 	done = write_file(ctx, &file, false);
 	if (done == KEA_SPOOL_FAILED) {
-		RedisModule_Log(ctx, "warning",
-				"%llu events are in memory only until they can "
-				"be stored or delivered: can't write %s: %s",
-				n, file.name, strerror(errno));
+		kea_flow_log(&kea_flow, "warning",
+			     "%llu events are in memory only until they can be "
+			     "stored or delivered: can't write %s: %s",
+			     n, file.name, strerror(errno));
 		return;
 	}
 	if (done == KEA_SPOOL_UNSYNCED)
-		say_unsynced(ctx, &file);
+		say_unsynced(&file);
 	spool.there = true;
 	spool.stored = kea_flow.stored;
 	spool.seq = kea_hook.seq;
@@ -289,7 +289,7 @@ static bool rest(RedisModuleCtx *ctx, struct kea_spool *file)
 				"load takes them in",
 				n, file->name);
 	if (done == KEA_SPOOL_UNSYNCED) {
-		say_unsynced(ctx, file);
+		say_unsynced(file);
 		written += held;
 	}
 	/* What older files have is delivered, or in the list, or in this. */

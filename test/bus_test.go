@@ -29,7 +29,7 @@ const noise = `
 #include <stdlib.h>
 #include <string.h>
 
-static long long messages, bytes;
+static long long messages, total;
 static unsigned char *largest;
 static uint32_t largest_len;
 
@@ -40,7 +40,7 @@ static void hear(RedisModuleCtx *ctx, const char *sender, uint8_t type,
 	(void)sender;
 	(void)type;
 	messages++;
-	bytes += len;
+	total += len;
 	if (len < largest_len)
 		return;
 	free(largest);
@@ -74,8 +74,8 @@ static int heard(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
 
 	(void)argv;
 	(void)argc;
-	snprintf(text, sizeof(text), "%lld %lld", messages, bytes);
-	messages = bytes = 0;
+	snprintf(text, sizeof(text), "%lld %lld", messages, total);
+	messages = total = 0;
 	return RedisModule_ReplyWithSimpleString(ctx, text);
 }
 

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/key-evt-amqp/key_evt_amqp/test/servers"
 )
 
 const listKey = "key_evt_amqp.fallback"
@@ -87,6 +89,41 @@ func TestHostileEditsOfTheListUnderLoad(t *testing.T) {
 		}
 	}
 	t.Logf("%s captured, %d came, %s dropped", r.info("events_captured"), len(r.queue.Messages()), r.info("events_dropped"))
+}
+
+// What is no event is removed from between events that are in flight, and so holds up
+// nothing behind it, however late the broker confirms.
+func TestJunkBetweenEventsHoldsNothingUp(t *testing.T) {
+	r, p := proxied(t, options{events: "$", config: []string{"key_evt_amqp.outbox yes", "appendonly yes"}})
+	// A new session sends one message alone, until that is confirmed.
+	r.do("SET", "first", "v")
+	r.until("events_confirmed", is("1"))
+	p.Hold(servers.ToClient)
+	want := []string{"0\nset\nfirst"}
+	dropped := 0
+	for i := range 5 {
+		key := "k" + strconv.Itoa(i)
+		r.do("SET", key, "v")
+		want = append(want, "0\nset\n"+key)
+		r.until("events_published", is(strconv.Itoa(i+2)))
+		junk := []any{"RPUSH", listKey}
+		for n := range 150 {
+			junk = append(junk, "junk"+strconv.Itoa(n%7))
+		}
+		r.do(junk...)
+		dropped += 150
+	}
+	r.until("events_dropped", is(strconv.Itoa(dropped)))
+	r.until("fallback_length", is("5"))
+	held := fmt.Sprint(r.do("LRANGE", listKey, "0", "-1"))
+	r.do("DEBUG", "LOADAOF")
+	if loaded := fmt.Sprint(r.do("LRANGE", listKey, "0", "-1")); loaded != held {
+		t.Errorf("the append-only file has %q, the list was %q", loaded, held)
+	}
+	p.Release()
+	r.arrives(want)
+	r.until("fallback_length", is("0"))
+	r.until("events_dropped", is(strconv.Itoa(dropped)))
 }
 
 // The replication stream and the AOF show how much a turn has dropped.

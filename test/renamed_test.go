@@ -23,6 +23,8 @@ func TestARenamedCommandThatIsNeededRefusesTheLoad(t *testing.T) {
 		{[]string{`rename-command RPUSH ""`}, "RPUSH has been renamed or removed"},
 		{[]string{`rename-command RPUSH append-to-list`}, "RPUSH has been renamed or removed"},
 		{[]string{`rename-command LPOP ""`}, "LPOP has been renamed or removed"},
+		{[]string{`rename-command LSET ""`}, "LSET has been renamed or removed"},
+		{[]string{`rename-command LREM ""`}, "LREM has been renamed or removed"},
 		{[]string{`rename-command RPUSH ""`, `rename-command LPUSH RPUSH`}, "RPUSH is the name of another command"},
 		{[]string{`rename-command LPOP old`, `rename-command LTRIM LPOP`}, "LPOP is the name of another command"},
 		{[]string{cluster, `rename-command LPUSH ""`}, "LPUSH has been renamed or removed"},

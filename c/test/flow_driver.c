@@ -338,6 +338,47 @@ static RedisModuleString *list_get(RedisModuleKey *k, long index)
 	return string_new(NULL, e->bytes, e->len);
 }
 
+/* value_remove removes the element at index. */
+static void value_remove(struct value *v, size_t index)
+{
+	struct element **row = v->row + v->head;
+
+	if (index >= v->count)
+		broken("element %zu is removed where there are %zu", index,
+		       v->count);
+	element_drop(row[index]);
+	memmove(row + index, row + index + 1,
+		(v->count - index - 1) * sizeof(*row));
+	if (--v->count == 0)
+		v->type = REDISMODULE_KEYTYPE_EMPTY;
+}
+
+static int list_delete(RedisModuleKey *k, long index)
+{
+	if (!k || !k->write || !may_write())
+		broken("an element is removed from a key that may not be written");
+	value_remove(&dataset, (size_t)index);
+	return REDISMODULE_OK;
+}
+
+/* What LSET has named is removed by LREM, the next command. */
+static void remove_named(const char *command, long long n, const char *name)
+{
+	static char named[64];
+	static size_t index;
+
+	if (strcmp(command, "LSET") == 0) {
+		index = (size_t)n;
+		snprintf(named, sizeof(named), "%s", name);
+	} else if (strcmp(command, "LREM") == 0 && n == 1 &&
+		   strcmp(name, named) == 0) {
+		value_remove(&told, index);
+		named[0] = 0;
+	} else {
+		broken("unexpected: %s %lld %s", command, n, name);
+	}
+}
+
 static int replicate(RedisModuleCtx *ctx, const char *command,
 		     const char *format, ...)
 {
@@ -368,6 +409,10 @@ static int replicate(RedisModuleCtx *ctx, const char *command,
 			       told.count);
 		while (n-- > 0)
 			element_drop(value_pop(&told, where));
+	} else if (strcmp(format, "slc") == 0) {
+		long long n = va_arg(args, long long);
+
+		remove_named(command, n, va_arg(args, const char *));
 	} else {
 		broken("unexpected: %s with %s", command, format);
 	}
@@ -602,6 +647,7 @@ static int get_api(const char *name, void *target)
 		HAS("ListPush", list_push),
 		HAS("ListPop", list_pop),
 		HAS("ListGet", list_get),
+		HAS("ListDelete", list_delete),
 		HAS("Replicate", replicate),
 		HAS("SignalModifiedKey", signal_modified),
 		HAS("GetContextFlags", context_flags),
