@@ -55,6 +55,7 @@ var unlike = []string{
 	"fallback_storage_size", "-9223372036854775808", "key_mask", `^a.*$ "two words" "\"" "'" "\\" "\x00\xff\n" "" "ü"`,
 	"vhost", "", "connect_timeout", "4321", "reconnect_delay_max", "54321", "max_inflight", "77",
 	"buffer_limit", "70000", "outbox", "yes", "shutdown_timeout", "0", "mandatory", "no", "dataset_events", "yes",
+	"value", "new", "value_limit", "4321", "expire_on_time", "yes", "expire_watch_limit", "1234567",
 }
 
 func TestEverySettingIsInTheReference(t *testing.T) {
