@@ -192,7 +192,7 @@ func TestWhoMayRunTheCommands(t *testing.T) {
 		{"nothing", []any{"-@all"}, false},
 		{"reader", []any{"-@all", "+@read"}, false},
 		// Where the server can't be told a module command's categories
-		// (Redis 7.0), who has +@all has our commands too, unless they
+		// (Redis 7.0), a user with +@all has our commands too, unless they
 		// are taken away by name: docs/security.md.
 		{"safe", []any{"+@all", "-@dangerous"}, !categories},
 		{"unprivileged", []any{"+@all", "-@admin"}, !categories},

@@ -160,8 +160,8 @@ func (c *cluster) settled() {
 }
 
 // complete checks that every acknowledged write's event has arrived, each event
-// under one id only, and that nothing else has: extra names events that are no
-// SET of ours.
+// under one id only, and that nothing else has: extra names events that are not
+// SETs of ours.
 func (c *cluster) complete(extra func(body string) bool) {
 	c.t.Helper()
 	c.settled()

@@ -362,7 +362,7 @@ func exampleWorksOnce(t *testing.T, command []string) {
 	e.worked(want)
 	e.terminate()
 
-	// A message that is no event must not stop those behind it.
+	// A message that is not an event must not stop those behind it.
 	conn, err := broker.Dial()
 	must(t, err)
 	defer conn.Close()

@@ -21,8 +21,8 @@ var differentialCalls = flag.Int("differential", 4000, "commands of TestSameAsTh
 type notification struct{ channel, body string }
 
 // differencesOnPurpose are the messages of the server's own that ours differ
-// from. A server that is no cluster has no others; in a cluster the `del` of a
-// key that went away with its slot is none of ours either (cluster_test.go).
+// from. A server outside a cluster has no others; in a cluster the `del` of a
+// key that went away with its slot is not our event either (cluster_test.go).
 var differencesOnPurpose = []struct {
 	why string
 	is  func(n notification) bool

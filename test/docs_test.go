@@ -485,8 +485,8 @@ func TestDocumentationThatIsWrongIsSeen(t *testing.T) {
 	}
 }
 
-// Commands, settings and targets that the pages only name are there, too, and
-// so is what they link to.
+// Commands, settings and targets that the pages only name exist, and so do
+// the targets of their links.
 func TestDocumentationNamesWhatThereIs(t *testing.T) {
 	r := start(t, options{})
 	known := map[string]bool{
@@ -508,7 +508,7 @@ func TestDocumentationNamesWhatThereIs(t *testing.T) {
 	for path, page := range all {
 		for _, name := range regexp.MustCompile(`key_evt_amqp\.[a-z][a-z_]*`).FindAllString(page, -1) {
 			if !known[name] {
-				t.Errorf("%s: %s is no command, setting or key", path, name)
+				t.Errorf("%s: %s is not a command, setting or key", path, name)
 			}
 		}
 		for _, m := range regexp.MustCompile("`make ([a-z][a-z0-9-]*)").FindAllStringSubmatch(page, -1) {

@@ -18,7 +18,7 @@ import (
 const listKey = "key_evt_amqp.fallback"
 
 // A client that may write anywhere may do anything to the list. What it removes
-// is counted, what it adds is no event and holds nothing up; the log stays short.
+// is counted, what it adds is not an event and holds nothing up; the log stays short.
 func TestHostileEditsOfTheListUnderLoad(t *testing.T) {
 	random := seeded(t)
 	r, p := proxied(t, options{events: "$", config: []string{"appendonly yes"}})

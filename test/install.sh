@@ -154,7 +154,7 @@ if ! [ -e "$policy" ] && ! [ -L "$policy" ]; then
 	chmod 755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-# A source that does not answer is no reason to give up: what we need may be in
+# Go on when a source does not answer: what we need may be in
 # another.
 apt-get update </dev/null || echo "apt-get update had failures, going on" >&2
 apt-get install --yes --no-install-recommends "$@" </dev/null

@@ -72,7 +72,7 @@ for row; do
 		basename "$(find "$rabbit/../root/usr/lib/rabbitmq/lib" -maxdepth 1 -name 'rabbitmq_server-*')" | sed 's/.*-//')"
 	echo "== row $number of $#: $versions: $name.log"
 	start=$(date +%s)
-	# -p 1: two packages that start servers at once are no test of ours.
+	# -p 1: two packages that start servers at once are not what we test.
 	# Without a shell's pipefail the status goes through a file.
 	{
 		status=0

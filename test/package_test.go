@@ -350,7 +350,7 @@ func TestExampleConfiguration(t *testing.T) {
 	}
 	for name := range named {
 		if _, ok := defaults[name]; !ok {
-			t.Errorf("the example has %s, which is no setting", name)
+			t.Errorf("the example has %s, which is not a setting", name)
 		}
 	}
 }

@@ -100,7 +100,7 @@ func record(seq uint64, body string, sections []byte) string {
 }
 
 // Elements of both versions of the record, with sections of a later version, and
-// such as are no events.
+// elements that are not events.
 func TestPeekReadsElementsOfAnyVersion(t *testing.T) {
 	r, p := proxied(t, options{events: "$"})
 	p.Cut()

@@ -73,7 +73,7 @@ func replicated(t *testing.T, o options) (master, replica *rig, mend func() erro
 	return master, replica, p.Mend
 }
 
-// Who watches the list, or has a client-side cache of it, hears of changes and
+// A client that watches the list, or caches it on its side, hears of changes and
 // of nothing else; the module looks at it every second.
 func TestOnlyChangesOfTheListAreSignalled(t *testing.T) {
 	r, p := proxied(t, options{events: "$"})
@@ -111,14 +111,14 @@ func TestOnlyChangesOfTheListAreSignalled(t *testing.T) {
 	}
 	stored := func() { r.sets("k", 10); r.until("fallback_length", is("10")) }
 	if watched(stored) {
-		t.Error("ten events were stored, and who watches has not heard of it")
+		t.Error("ten events were stored, and the client that watches has not heard of it")
 	}
 	if !watched(looks) {
 		t.Error("a list has changed of which nobody took anything")
 	}
 	delivered := func() { must(t, p.Mend()); r.until("fallback_length", is("0")) }
 	if watched(delivered) {
-		t.Error("ten events were delivered, and who watches has not heard of it")
+		t.Error("ten events were delivered, and the client that watches has not heard of it")
 	}
 	r.arrives(setBodies("k", 10))
 	r.balanced(0, 0)

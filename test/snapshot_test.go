@@ -291,8 +291,8 @@ func (r *rig) writing(seed uint64, sparing bool) (end func()) {
 	}
 }
 
-// Who folds a snapshot and all that follows has what the server has: with writes
-// of all kinds meanwhile, the broker away for a part of it, and redeliveries.
+// A consumer that folds a snapshot and all later events has what the server has:
+// with writes of all kinds meanwhile, the broker away for a part, and redeliveries.
 func TestFoldOfASnapshotIsTheDataset(t *testing.T) {
 	for _, test := range []struct {
 		name   string

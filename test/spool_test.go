@@ -61,7 +61,7 @@ func logHas(t *testing.T, r *rig, want ...string) {
 }
 
 // Each has its own events, though the names by which one could tell them, the
-// ports, are the same; and each is told of the other's file.
+// ports, are the same; and the log of each names the other's file.
 func TestServersThatShareADirKeepTheirSpoolFiles(t *testing.T) {
 	dir := t.TempDir()
 	a, toA := shared(t, dir, filepath.Join(dir, "a"))
@@ -88,7 +88,7 @@ func TestServersThatShareADirKeepTheirSpoolFiles(t *testing.T) {
 	}
 }
 
-// A name that a setting gives is no name to find a server's files again by.
+// A server does not find its files again by a name that a setting gives.
 func TestAServerFindsItsSpoolFileAfterChanges(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -191,8 +191,8 @@ func TestASpoolFileThatCannotBeReadStays(t *testing.T) {
 	}
 }
 
-// runAsNobody lets the server run as a user who may not read path. Who is not
-// root takes the right to read from itself.
+// runAsNobody lets the server run as a user who may not read path. A test that is
+// not root takes the right to read from itself.
 func (r *rig) runAsNobody(path string) {
 	r.t.Helper()
 	must(r.t, os.Chmod(path, 0))

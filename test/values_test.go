@@ -162,7 +162,7 @@ func TestNewValues(t *testing.T) {
 	r.balanced(0, 0)
 }
 
-// SPOP with a count is told of before it is done. With nothing of that key after
+// The event of SPOP with a count comes before it is done. With nothing of that key after
 // it, the value is what remains.
 func TestValuesOfCommandsNotYetDone(t *testing.T) {
 	r := start(t, options{events: "An", config: valueConfig("new")})

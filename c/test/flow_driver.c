@@ -304,7 +304,7 @@ static int list_push(RedisModuleKey *k, int where, RedisModuleString *s)
 		broken("a push to a key that may not be written");
 	if (dataset.type != REDISMODULE_KEYTYPE_EMPTY &&
 	    dataset.type != REDISMODULE_KEYTYPE_LIST)
-		broken("a push to what is no list");
+		broken("a push to what is not a list");
 	value_push(&dataset, where, element_new(s->bytes, s->len));
 	return REDISMODULE_OK;
 }
@@ -1050,7 +1050,7 @@ static void clear_process(void)
 	at_step = asleep = false;
 }
 
-/* All of Redis's list is lost but what was durable. */
+/* All of Redis's list is lost except what was durable. */
 static void restart(void)
 {
 	clear_process();

@@ -169,7 +169,7 @@ static void test_changes(void)
 		{ base, with(base, KEA_FACT_NODE, "n1"), true },
 		{ with(base, KEA_FACT_NODE, "n0"),
 		  with(base, KEA_FACT_NODE, "n1"), true },
-		/* All but the node's id. */
+		/* All except the node's id. */
 		{ with(base, KEA_FACT_NODE, "n0"),
 		  with(server("", "b", "", "1"), KEA_FACT_NODE, "n0"), true },
 		/* From clear text to TLS on the same port. */
@@ -219,7 +219,7 @@ static void second_server(void)
 	kea_spool_dir_close(d);
 }
 
-/* Two servers with port 0 in one dir, alike but for their sockets. */
+/* Two servers with port 0 in one dir, alike except for their sockets. */
 static void test_two_servers(void)
 {
 	struct kea_facts a = server("", "d", "/run/a", "0");

@@ -86,7 +86,7 @@ func compile(c, out string, flags ...string) error {
 	return nil
 }
 
-// id is an event's id; the zero id is an element that is no event.
+// id is an event's id; the zero id is an element that is not an event.
 type id struct{ origin, seq uint64 }
 
 // answer is what the driver shows after a request; c/test/flow_driver.c knows

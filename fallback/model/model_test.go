@@ -458,7 +458,7 @@ func (m *model) afterTurn(a *answer, whole bool) {
 			m.Fatalf("outbox, and %d events are in memory alone at the end of a turn", n)
 		}
 		// What was lent before a change of role is not stored behind what the
-		// list has: that waits, was lent later, or was no event and dropped.
+		// list has: that waits, was lent later, or was not an event and dropped.
 		for _, e := range slices.Backward(a.ids["lent"]) {
 			if !whole || a.number["pending"] > 0 || !slices.Contains(a.ids["lent_not_stored"], e) {
 				break
@@ -627,7 +627,7 @@ func (m *model) peer() {
 	if rapid.Bool().Draw(m.draw, "delivers") {
 		for _, e := range m.s.ids["list"][:min(n, len(m.s.ids["list"]))] {
 			if e == (id{}) {
-				continue // it passes over what is no event
+				continue // it passes over what is not an event
 			}
 			m.arrive(e)
 			m.gone[e] = true
@@ -1027,7 +1027,7 @@ func TestASmallerLimitIsKeptInSlices(t *testing.T) {
 	m.heal()
 }
 
-// What is no event is dropped hundreds at a time.
+// Elements that are not events are dropped hundreds at a time.
 func TestElementsThatAreNoEventsGoInSlices(t *testing.T) {
 	m := newModel(t, newDriver(t))
 	m.begin()

@@ -198,7 +198,7 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, fault := range planted {
-		// The first changes nothing: what is found then is no fault in c/.
+		// The first changes nothing: what it finds then is not a fault in c/.
 		if fault.right != fault.wrong && !chosen.MatchString(fault.name) {
 			continue
 		}

@@ -27,7 +27,7 @@ type Broker struct {
 	dir     string
 	env     []string
 	process *process
-	epmd    *process // Erlang's port mapper: ours, lest one stays behind
+	epmd    *process // Erlang's port mapper: ours, so that none stays behind
 }
 
 // NewBroker prepares a node; Start starts it. Close removes its folder.

@@ -52,7 +52,7 @@ func NewBrokerCluster(nodes int, config ...string) (c *BrokerCluster, err error)
 	}
 	others, err := first.Ctl("eval", "length(nodes()).")
 	if err == nil && strings.TrimSpace(others) != fmt.Sprint(nodes-1) {
-		err = fmt.Errorf("%d nodes are no cluster: one sees %s others", nodes, others)
+		err = fmt.Errorf("%d nodes are not a cluster: one sees %s others", nodes, others)
 	}
 	return c, err
 }
