@@ -20,9 +20,9 @@
 // and counted; unknown, the connection was lost first: sent again, so consumers
 // must tolerate duplicates.
 //
-// amqp091-go speaks AMQP. Messages and what the broker says of them pass it by,
-// in the network connection that it is given. Its own recovery is not used (it
-// loses unconfirmed messages without a word), nor are its read deadlines.
+// amqp091-go speaks AMQP. Messages and what the broker says of them bypass it,
+// in the network connection that we give it. We use neither its own recovery (it
+// loses unconfirmed messages without a word) nor its read deadlines.
 //
 // A message's way through the files:
 //

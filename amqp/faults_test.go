@@ -193,7 +193,7 @@ func TestAMessageThatTheBrokerCannotTakeIsPassedOver(t *testing.T) {
 	eventually(t, "counted", func() bool { _, n := obs.get(); return n.Dropped == 2 })
 }
 
-// The link goes dead without a sign: nobody but the heartbeats notices.
+// The link goes dead without a sign: only the heartbeats notice.
 func TestALinkThatGoesDead(t *testing.T) {
 	c := queue(t, nil)
 	proxy, err := servers.NewProxy(fmt.Sprint("127.0.0.1:", broker.Port))

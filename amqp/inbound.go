@@ -64,7 +64,7 @@ func (e *expected) take(channel uint16, method uint32) bool {
 	return e.answer.CompareAndSwap(want, 0)
 }
 
-// giveUp reports whether an answer was due on the channel, and is no more.
+// giveUp reports whether an answer was due on the channel and no longer is.
 func (e *expected) giveUp(channel uint16) bool {
 	want := e.answer.Load()
 	return want != 0 && uint16(want>>32) == channel && e.answer.CompareAndSwap(want, 0)

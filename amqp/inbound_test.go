@@ -179,7 +179,7 @@ func TestTheLibrarySeesOnlyWhatIsDue(t *testing.T) {
 	}
 }
 
-// After a close nothing counts but what ends the rest.
+// After a close nothing counts except what ends the rest.
 func TestNothingCountsAfterAClose(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"the channel's":    closeMethod(confirmFrame(nil, 3, true, false), 1, 404, "NOT_FOUND"),

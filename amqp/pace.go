@@ -21,8 +21,8 @@ const (
 )
 
 // count is called when the publisher is about to wait. It returns how long to
-// linger before that: 0 when the rate is low. window bounds it, lest the broker
-// runs out of work meanwhile.
+// linger before that: 0 when the rate is low. window bounds it, so that
+// the broker does not run out of work meanwhile.
 func (p *pace) count(now time.Time, window int) time.Duration {
 	took := now.Sub(p.since)
 	if took < pacePeriod {

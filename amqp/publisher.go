@@ -153,7 +153,7 @@ func (p *Publisher) stopped() bool {
 	}
 }
 
-// answer tells all who wait in Connect.
+// answer wakes all callers of Connect.
 func (p *Publisher) answer(err error) {
 	p.mu.Lock()
 	waiters := p.waiters
@@ -171,7 +171,7 @@ func (p *Publisher) isWaitedFor() bool {
 	return len(p.waiters) > 0
 }
 
-// waitedForSince is when the first who waits in Connect came; zero: nobody waits.
+// waitedForSince is when the first caller waiting in Connect came; zero: nobody waits.
 func (p *Publisher) waitedForSince() (t time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,7 +181,7 @@ func (p *Publisher) waitedForSince() (t time.Time) {
 	return t
 }
 
-// closed tells all who wait in Disconnect.
+// closed wakes all callers of Disconnect.
 func (p *Publisher) closed() {
 	p.mu.Lock()
 	closers := p.closers
@@ -257,7 +257,7 @@ func (p *Publisher) round() {
 		p.wanted = false
 		p.enter(Change{State: Disabled})
 		if p.isEnabled() {
-			return // asked for since: who waits, waits for that
+			return // asked for since: the callers wait for that
 		}
 		p.answer(ErrStopped)
 		p.closed()

@@ -150,7 +150,7 @@ func (s *session) collect() (n int, err error) {
 	return n + s.settle(), s.conn.ended()
 }
 
-// take tells flight, and who waits in Connect, what became of messages.
+// take tells flight, and the callers of Connect, what became of messages.
 func (s *session) take(said *replies) (n int, err error) {
 	p, f := s.p, &s.p.flight
 	for tag := f.answered; tag < said.answered; tag++ {
@@ -301,7 +301,7 @@ func (s *session) end(err error) {
 	s.p.rewind()
 }
 
-// unwanted reports whether the session was to end: its failure is no news.
+// unwanted reports whether the session was to end: its failure is not news.
 func (s *session) unwanted() bool {
 	return s.p.stopped() || !s.p.isEnabled() || !s.cfg.sameConnection(s.p.config())
 }

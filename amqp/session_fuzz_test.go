@@ -174,7 +174,7 @@ func FuzzSession(f *testing.F) {
 			}
 			return c, nil
 		})
-		// It may also say nothing, for as long as it likes: who connects anew
+		// It may also say nothing, for as long as it likes: a new connection
 		// finds one that is as it should be.
 		for try := 0; src.left() > 0; try++ {
 			if try > 100 {

@@ -90,8 +90,8 @@ func plainMain(text string) error {
 	if err := ch.Confirm(false); err != nil {
 		return err
 	}
-	// Made before, as the module finds its records made; and used again, lest
-	// a long run takes much memory.
+	// Made before, as the module finds its records made; and used again, so
+	// that a long run does not take much memory.
 	bodies := make([][]byte, min(o.Events, 100000))
 	ids := make([]string, len(bodies))
 	for i := range bodies {

@@ -11,8 +11,8 @@
 /*
  * kea_cluster_ready settles which list a turn works with. write: the dataset may
  * be written, so that a list may be taken over; storing: one is needed, so that
- * one may be begun. The server is asked before a key is made, lest it be made in
- * a slot that is not ours, and once a second, and after each move of a slot.
+ * one may be begun. The server is asked before a key is made, so that it is not made
+ * in a slot of another node, and once a second, and after each move of a slot.
  * False: none can be used now. Always true outside of clusters.
  */
 bool kea_cluster_ready(struct kea_flow *f, RedisModuleCtx *ctx, bool write,

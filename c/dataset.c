@@ -7,9 +7,8 @@
 #include "loop.h"
 #include "record.h"
 
-/* append: whatever the classes and masks, but where nothing is forwarded at
- * all (no masks), neither is this. A replica's databases are its master's to
- * tell of. */
+/* append: whatever the classes and masks, except that without masks nothing is
+ * forwarded at all. A replica's databases are its master's to report. */
 static void append(const char *event, const char *key, size_t len, int db)
 {
 	if (!kea_flow.settings.dataset_events || !kea_hook.masks ||

@@ -282,7 +282,7 @@ void kea_deadlines_remove(struct kea_deadlines *d, struct kea_entry *e)
 	last = *place(d, --d->count);
 	if (last.entry != e)
 		sift(d, e->at, last);
-	/* Half a page of slack, lest a page come and go with each key. */
+	/* Half a page of slack: no page comes and goes with each key. */
 	if (d->count + SHIFT + PLACES / 2 < (d->heap.count - 1) * PLACES)
 		pages_pop(d, &d->heap);
 	d->large -= size > KEA_SLAB_MAX;

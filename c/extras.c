@@ -37,8 +37,8 @@ enum kea_when kea_extras_when(uint32_t type, const char *event)
 		return KEA_WHEN_DONE;
 	if (type & (REDISMODULE_NOTIFY_KEY_MISS | REDISMODULE_NOTIFY_EVICTED))
 		return KEA_WHEN_GONE;
-	/* With a count spop is told of before the members are removed, and
-	 * zpopmin and zpopmax when the first of them is. */
+	/* With a count the event of spop comes before the members are removed,
+	 * those of zpopmin and zpopmax when the first of them is. */
 	if ((type & REDISMODULE_NOTIFY_SET && strcmp(event, "spop") == 0) ||
 	    (type & REDISMODULE_NOTIFY_ZSET &&
 	     strncmp(event, "zpopm", strlen("zpopm")) == 0))
@@ -92,8 +92,8 @@ static void keep(RedisModuleCtx *ctx, RedisModuleKey *key, const char *name,
 static void on_key_goes(RedisModuleCtx *ctx, RedisModuleEvent e, uint64_t sub,
 			void *data)
 {
-	/* A deletion is told of as `del`, and so is a time of expiry in the
-	 * past, on some servers. */
+	/* The event of a deletion is `del`, on some servers also that of a
+	 * time of expiry in the past. */
 	static const uint32_t classes[] = {
 		[REDISMODULE_SUBEVENT_KEY_DELETED] = REDISMODULE_NOTIFY_GENERIC,
 		[REDISMODULE_SUBEVENT_KEY_EXPIRED] =

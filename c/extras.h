@@ -28,7 +28,7 @@ struct kea_told {
 
 /* When the value is to be read, at an event. */
 enum kea_when {
-	KEA_WHEN_GONE,  /* never: so is the key */
+	KEA_WHEN_GONE,  /* never: the key is gone, too */
 	KEA_WHEN_NEVER, /* the key holds what it held; or it can't be read */
 	KEA_WHEN_NOW,
 	KEA_WHEN_DONE, /* when the command is done */

@@ -207,8 +207,8 @@ int kea_hook_subscribe(RedisModuleCtx *ctx, uint32_t classes)
 {
 	uint32_t missing = classes | kea_hook.list_classes;
 
-	/* A MOVE's new key is told of by itself: give_client_back needs what
-	 * follows. */
+	/* A MOVE's new key has an event of its own: give_client_back needs
+	 * what follows. */
 	if (classes & REDISMODULE_NOTIFY_NEW)
 		missing |= REDISMODULE_NOTIFY_GENERIC;
 	missing &= ~kea_hook.subscribed;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * hook.h: the keyspace callback. Main thread only, or who else holds the
- * server's lock.
+ * hook.h: the keyspace callback. Main thread only, or another holder
+ * of the server's lock.
  */
 #ifndef KEA_HOOK_H
 #define KEA_HOOK_H

@@ -38,7 +38,7 @@ static void woken(void *unused)
 void kea_wake_main(void)
 {
 	/*
-	 * Release: who finds the flag set makes no one-shot of its own, and
+	 * Release: a thread that finds the flag set makes no one-shot, and
 	 * relies on the turn that clears it to see what it has done before.
 	 * Pairs with the acquire in kea_loop_before_sleep, whose exchange comes
 	 * after ours in the flag's order.

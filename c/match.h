@@ -3,7 +3,7 @@
  * match.h: runs compiled key masks. Knows nothing of Redis or Go.
  *
  * Threads: a program is never written to after it was made, so any number of
- * threads may match with it; who frees it, and when, is its owner's affair.
+ * threads may match with it; its owner decides who frees it, and when.
  *
  * Time: O(len) for a key of len bytes, whatever the masks and the key. There
  * is no backtracking, no recursion and no allocation; the stack holds at most

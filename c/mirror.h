@@ -107,7 +107,7 @@ uint64_t kea_mirror_trimmed(struct kea_mirror *m, uint64_t n);
 void kea_mirror_dropped(struct kea_mirror *m, uint64_t n);
 
 /* kea_mirror_reclaimed: nothing is lent any more. It returns how many events
- * had left the list while they were lent, and so are nowhere now. */
+ * had left the list while they were lent, and are nowhere now. */
 uint64_t kea_mirror_reclaimed(struct kea_mirror *m);
 
 #endif /* KEA_MIRROR_H */

@@ -48,7 +48,7 @@ static bool exists(RedisModuleCtx *ctx, const char *name)
 }
 
 /* another: the name is that of another command. COMMAND INFO says which command
- * a name stands for; where COMMAND itself is renamed there is no telling. */
+ * a name stands for; where COMMAND itself is renamed nothing does. */
 static bool another(RedisModuleCtx *ctx, const char *name)
 {
 	RedisModuleCallReply *reply =

@@ -105,8 +105,9 @@ static void show_lent(struct peek *p)
 		show_run(p, &r->run);
 }
 
-/* show_list shows a list's events from index on. What is no event is passed
- * over, as it will be dropped; so many at most, for anybody may push them. */
+/* show_list shows a list's events from index on. It passes over elements
+ * that are not events, as they will be dropped; so many at most, since anybody
+ * may push them. */
 static void show_list(struct peek *p, RedisModuleString *name, uint64_t index)
 {
 	struct kea_list l;

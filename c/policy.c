@@ -8,8 +8,8 @@
 #include "list.h"
 
 /* One turn stores at most this many events more than one turn would capture
- * anyway, or so many bytes together with them, and reads at most so many chunks of the list, lest a long backlog
- * delay the commands of the next turn. */
+ * anyway, or so many bytes together with them, and reads at most so many chunks
+ * of the list, so that a long backlog does not delay the next turn's commands. */
 #define STORE_SLICE 4096
 #define STORE_BYTES ((size_t)4 << 20)
 #define READ_SLICE_CHUNKS 2

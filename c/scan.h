@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * scan.h: goes through all keys of all databases, in slices. Main thread only,
- * at the end of a turn. Each who needs a scan has a scanner of its own.
+ * at the end of a turn. Each user of a scan has its own scanner.
  *
  * As with SCAN, a key that is there all the time is seen at least once, and may be
  * seen twice. Expired keys are seen, too, and nothing expires by it. In a cluster
- * Redis 8.4+ and Valkey 9+ leave out the slots that are being imported. Who swaps
+ * Redis 8.4+ and Valkey 9+ leave out the slots that are being imported. A swap of
  * databases meanwhile mixes two: begin anew then.
  */
 #ifndef KEA_SCAN_H

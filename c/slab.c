@@ -175,7 +175,7 @@ void kea_slab_page_free(struct kea_slabs *s, void *page)
 		roomy_remove(s, r);
 	roomy_add(s, r);
 	r->free |= (uint64_t)1 << ((uintptr_t)page / KEA_SLAB_BYTES % SLABS);
-	/* One region with room stays, lest it be mapped again at once. */
+	/* One region with room stays: it would be mapped again at once. */
 	if (r->free == ALL_FREE && r->roomy_next)
 		region_give_back(s, r);
 }

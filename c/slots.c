@@ -207,7 +207,7 @@ static bool imported(RedisModuleCtx *ctx, unsigned slot, RedisModuleString *key)
 	 * for the import has failed. */
 	if (!owned(ctx, slot, key))
 		return true;
-	/* We have not been told of its end. */
+	/* Nothing has reported its end. */
 	mark_arriving(slot, false);
 	return false;
 }

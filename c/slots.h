@@ -34,7 +34,7 @@ enum kea_slot {
 void kea_slots_init(RedisModuleCtx *ctx, bool cluster);
 void kea_slots_free(void);
 
-/* kea_slots_subscribe asks to be told of migrations, where there are such; moved
+/* kea_slots_subscribe subscribes to migrations, where the server has them; moved
  * is called when one begins or ends. In OnLoad, before keyspace events are
  * subscribed to. */
 void kea_slots_subscribe(RedisModuleCtx *ctx, void (*moved)(void));

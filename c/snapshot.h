@@ -6,8 +6,8 @@
  * Why a fold of `snapshot` and all that follows is exact: a key is read and its
  * event appended in one step, so every change is either in what was read or has
  * an event behind it. A key that the scan passes by has come to be, or to its
- * place, while it ran, and that was an event, too. What moves keys without one is
- * told of: kea_snapshot_swapped, kea_snapshot_again.
+ * place, while it ran, and that was an event, too. What moves keys without one
+ * is reported: kea_snapshot_swapped, kea_snapshot_again.
  */
 #ifndef KEA_SNAPSHOT_H
 #define KEA_SNAPSHOT_H

@@ -11,8 +11,8 @@
 #include "owner.h"
 #include "spool.h"
 
-/* What there is to tell the operator: level is that of the server's log. The
- * text dies on return. */
+/* Tells the operator something: level is that of the server's log. The text
+ * dies on return. */
 typedef void kea_spool_say(const char *level, const char *text);
 
 struct kea_spool_held;
@@ -54,7 +54,7 @@ enum kea_spool_written kea_spool_dir_commit(struct kea_spool_dir *d,
 size_t kea_spool_dir_held(const struct kea_spool_dir *d);
 
 /*
- * kea_spool_dir_drop removes the oldest held files, all but the newest `keep`:
+ * kea_spool_dir_drop removes the oldest held files, all except the newest `keep`:
  * their events are delivered, or kept elsewhere. A damaged one is not removed
  * but renamed to <name>.damaged, beside those that there are.
  */

@@ -21,7 +21,7 @@ const (
 // file, a client) fit to be shown: one line of at most limit bytes, valid UTF-8,
 // nothing in it that a terminal obeys or a reader can't see. Runs of blanks and
 // line ends become one blank; what can't be printed is spelled out as \x1b or
-// \u202e, and so is what is not UTF-8, byte by byte.
+// \u202e, what is not UTF-8 byte by byte.
 func oneLine(text string, limit int) string {
 	const more = "…"
 	var b strings.Builder

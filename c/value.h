@@ -28,7 +28,7 @@ struct kea_value {
  *
  * Redis 7.0 can't open an expired key without deleting it. In a keyspace
  * callback it then tells everybody of `expired`, but not the module that it is
- * just calling. Elsewhere it calls, and so may a newer one whose clock goes on
+ * just calling. Elsewhere it calls, and a newer one may, too, whose clock goes on
  * between the opening and the GET. For one order of events value.expired says so
  * in each case, and the caller captures `expired` behind its own event; keyspace
  * events that come while kea_value_opening is set go to kea_value_told, and

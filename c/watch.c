@@ -167,8 +167,8 @@ void kea_watch_swap_dbs(struct kea_watch *w, int a, int b)
 {
 	struct kea_deadlines *was_a = known(w, a), *was_b = known(w, b);
 
-	/* Where one is to go and there is no place, all of it is lost; but a
-	 * place takes eight bytes. */
+	/* If a database cannot be placed, all of it is lost; but a place
+	 * takes eight bytes. */
 	if ((was_a && !have_room(w, b)) || (was_b && !have_room(w, a))) {
 		kea_watch_drop_db(w, a);
 		kea_watch_drop_db(w, b);

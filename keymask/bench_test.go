@@ -21,7 +21,7 @@ func many(n int, format string) []string {
 
 // BenchmarkMatch reports the time to match one key, by kind of mask and length
 // of key, for C as the server runs it and for the reference. None of the keys
-// match but where the name says so, so every mask is tried to its end.
+// match except where the name says so, so every mask is tried to its end.
 func BenchmarkMatch(b *testing.B) {
 	kinds := []struct {
 		name  string

@@ -37,7 +37,7 @@
 //	$         every key
 //	^$        the empty key
 //	*         a literal star: nothing is before it
-//	^*        a star at the start: an anchor is no byte to repeat
+//	^*        a star at the start: an anchor is not a byte to repeat
 //	**        zero or more stars: the first is literal, the second repeats it
 //	a**       a*, then a literal star: a star that repeats is not repeated
 //	***       **, then a literal star
@@ -50,5 +50,5 @@
 //	^a*$      only a's, or the empty key
 //
 // The word ALL, as a mask of its own, stands for every key and makes the masks
-// beside it void. It is no part of the grammar but of lists, see [ParseList].
+// beside it void. It belongs to lists, not to the grammar: see [ParseList].
 package keymask

@@ -11,7 +11,7 @@ import "slices"
 // nothing are gone, so that what is left of them does need an automaton:
 //
 //   - x*x* is x*, and a .* swallows the stars beside it;
-//   - ^.* at the start is no anchor, nor is .*$ at the end;
+//   - neither ^.* at the start nor .*$ at the end is an anchor;
 //   - a star at an end without an anchor may as well match nothing;
 //   - any bytes, as in "...", are as good at the start as elsewhere.
 func simplify(s shape) shape {

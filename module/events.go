@@ -72,5 +72,5 @@ func classBit(letter byte, known uint32) (uint32, error) {
 		}
 		return class.bit, nil
 	}
-	return 0, fmt.Errorf("%q is no class of event; known are g$lshztdxemn, A, K and E", letter)
+	return 0, fmt.Errorf("%q is not a class of event; known are g$lshztdxemn, A, K and E", letter)
 }

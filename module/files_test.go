@@ -49,7 +49,7 @@ func TestFilesAreRegularAndBounded(t *testing.T) {
 		{"/dev/zero", 0, "is not a regular file"},
 		{"/dev/null", 0, "is not a regular file"},
 		{"/proc/self/status", -1, ""},                 // has no size
-		{"/proc/kallsyms", 0, "more than 1000 bytes"}, // nor has this
+		{"/proc/kallsyms", 0, "more than 1000 bytes"}, // this has none either
 	} {
 		limit := 1000
 		if test.size < 0 {

@@ -76,7 +76,7 @@ func dueHeader(m *amqp.Message, r *fallback.Record) {
 }
 
 // route sets the routing key and, for plain, the body that goes with the view:
-// the other formats say all there is to say in any view.
+// the other formats say everything in any view.
 func (l *layout) route(m *amqp.Message, v view, r *fallback.Record) {
 	switch v {
 	case viewKeyspace:

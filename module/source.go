@@ -157,7 +157,7 @@ func (s *source) Settle(n int) {
 func (s *source) Rewind() {
 	s.next, s.left, s.view = nil, 0, 0
 	s.first, s.count = 0, 0
-	// First, lest what comes back is lent again at once: what cannot be
+	// First, so that what comes back is not lent again at once: what cannot be
 	// delivered now belongs in the list. The next state says otherwise if
 	// there is a session.
 	c.Away(true)

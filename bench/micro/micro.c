@@ -157,7 +157,7 @@ static int callback(const char *path, size_t len)
 	}
 	begun = now();
 	for (long i = 0; kea_hook.masks && i < rounds * TURN; i++) {
-		/* Lest the compiler makes one call of all. */
+		/* So that the compiler does not make one call of all. */
 		__asm__ volatile("" ::: "memory");
 		matched += kea_match(kea_hook.masks, (const uint8_t *)key_bytes, len);
 	}

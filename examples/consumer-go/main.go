@@ -78,7 +78,7 @@ func main() {
 		if time.Since(began) > retryMax {
 			retry = time.Second
 		}
-		// With jitter, lest all consumers come back in the same instant.
+		// With jitter, so that consumers do not all come back in the same instant.
 		pause := retry/2 + rand.N(retry/2)
 		log.Printf("interrupted, next attempt in %v: %v", pause.Round(time.Millisecond), err)
 		select {
@@ -169,7 +169,7 @@ type event struct {
 	DB        int     `json:"db"`
 	Event     string  `json:"event"`
 	Key       *string `json:"key,omitempty"`
-	KeyBase64 []byte  `json:"key_base64,omitempty"` // keys are bytes: where they are no UTF-8
+	KeyBase64 []byte  `json:"key_base64,omitempty"` // keys are bytes: where they are not UTF-8
 }
 
 // parse reads a body <db>\n<event>\n<key>; the key may hold line ends.

@@ -199,7 +199,7 @@ async function main() {
       await consume(journal);
     } catch (error) {
       if (Date.now() - began > RETRY_MAX) retry = 1000;
-      // With jitter, lest all consumers come back in the same instant.
+      // With jitter, so that consumers do not all come back in the same instant.
       const pause = retry * (0.5 + Math.random() / 2);
       log(`interrupted, next attempt in ${Math.round(pause)} ms: ${error.message}`);
       await sleep(pause, undefined, { signal: stop.signal }).catch(() => {});

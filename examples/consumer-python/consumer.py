@@ -42,7 +42,7 @@ log = logging.getLogger("consumer")
 
 
 class Unreadable(Exception):
-    """A message that is no event; it would fail again and again."""
+    """A message that is not an event; it would fail again and again."""
 
 
 def parse(method, properties, body):
@@ -137,7 +137,7 @@ class Consumer:
             except (pika.exceptions.AMQPError, OSError) as error:
                 if time.monotonic() - began > RETRY_MAX:
                     retry = 1
-                # With jitter, lest all consumers come back in the same instant.
+                # With jitter, so that consumers do not all come back in the same instant.
                 pause = retry * random.uniform(0.5, 1)
                 log.warning("interrupted, next attempt in %.1f s: %r", pause, error)
                 until = time.monotonic() + pause
