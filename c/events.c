@@ -66,7 +66,10 @@ static void kea_on_server_event(RedisModuleCtx *ctx, RedisModuleEvent e,
 	if (!kea_hook.loaded)
 		return;
 	if (e.id != REDISMODULE_EVENT_EVENTLOOP) {
-		kea_extras_flush();
+		if (e.id == REDISMODULE_EVENT_SWAPDB) /* comes after the swap */
+			kea_extras_flush_unread();
+		else
+			kea_extras_flush();
 		kea_update_role(ctx);
 	}
 	switch (e.id) {

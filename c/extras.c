@@ -8,6 +8,7 @@
 
 #include "flow.h"
 #include "hook.h"
+#include "learn.h"
 #include "loop.h"
 #include "module.h"
 #include "queue.h"
@@ -167,8 +168,13 @@ static void append(const char *event, const char *key, size_t len, int db,
 	if (old)
 		x.old = *old;
 	kea_hook_append(event, key, len, db, &x);
-	if (v->expired && kea_hook.classes & REDISMODULE_NOTIFY_EXPIRED)
-		kea_hook_append("expired", key, len, db, NULL);
+	if (!v->expired)
+		return;
+	x = (struct kea_extras){ .due_ms = kea_learn_expired(db, key, len) };
+	/* A snapshot has masks of its own. */
+	if (kea_hook.classes & REDISMODULE_NOTIFY_EXPIRED && kea_hook.masks &&
+	    kea_match(kea_hook.masks, (const uint8_t *)key, len))
+		kea_hook_append("expired", key, len, db, &x);
 }
 
 static void release(struct held *h, bool read)
@@ -201,13 +207,14 @@ static bool same_key(const struct held *h, int db, const char *bytes, size_t len
 /* followed: a younger event held back, or t, is of the same key, and carries
  * what it holds, or says that it is gone. What could be read now is not the
  * elder event's own. */
-static bool followed(size_t i, const struct kea_told *t, enum kea_when when)
+static bool followed(size_t i, const struct kea_told *t)
 {
 	size_t len;
 	const char *key = RedisModule_StringPtrLen(held[i]->key, &len);
 
-	if (t && when != KEA_WHEN_NEVER &&
-	    same_key(held[i], t->db, t->bytes, t->len))
+	/* Also where t carries no value: at `expire` of 7.0 a look would delete
+	 * a key whose time has passed, in the middle of its SET. */
+	if (t && same_key(held[i], t->db, t->bytes, t->len))
 		return true;
 	for (size_t k = i + 1; k < held_count; k++)
 		if (same_key(held[k], held[i]->db, key, len))
@@ -215,15 +222,20 @@ static bool followed(size_t i, const struct kea_told *t, enum kea_when when)
 	return false;
 }
 
-static void release_all(const struct kea_told *t, enum kea_when when)
+static void release_all(const struct kea_told *t)
 {
-	/* Then some servers do not survive that a key is opened. */
-	bool evicting = t && t->type & REDISMODULE_NOTIFY_EVICTED;
+	/* `evicted`: some servers do not survive that a key is opened. `expired`:
+	 * 7.0's cycle holds on to the entry behind, which a look may delete. */
+	uint32_t classes =
+		REDISMODULE_NOTIFY_EVICTED |
+		(RedisModule_AddPostNotificationJob ? 0 :
+						      REDISMODULE_NOTIFY_EXPIRED);
+	bool forbidden = t && t->type & classes;
 	bool read[HELD];
 	size_t n = held_count;
 
 	for (size_t i = 0; i < n; i++)
-		read[i] = !followed(i, t, when) && !evicting;
+		read[i] = !followed(i, t) && !forbidden;
 	held_count = 0;
 	for (size_t i = 0; i < n; i++)
 		release(held[i], read[i]);
@@ -269,7 +281,16 @@ static bool hold(const struct kea_told *t)
 void kea_extras_flush(void)
 {
 	if (held_count > 0)
-		release_all(NULL, KEA_WHEN_NEVER);
+		release_all(NULL);
+}
+
+void kea_extras_flush_unread(void)
+{
+	size_t n = held_count;
+
+	held_count = 0;
+	for (size_t i = 0; i < n; i++)
+		release(held[i], false);
 }
 
 bool kea_extras_busy(void)
@@ -299,7 +320,7 @@ void kea_extras_capture(const struct kea_told *t)
 	if (when == KEA_WHEN_DONE && hold(t))
 		return;
 	if (held_count > 0)
-		release_all(t, when);
+		release_all(t);
 	if (when == KEA_WHEN_NOW)
 		kea_value_open(t->ctx, t->key, limit, &v);
 	else if (when == KEA_WHEN_DONE)

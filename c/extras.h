@@ -66,6 +66,10 @@ size_t kea_extras_snapshot(RedisModuleCtx *ctx, RedisModuleString *name,
  * stores events, and not in a keyspace callback. */
 void kea_extras_flush(void);
 
+/* kea_extras_flush_unread does so without a look at the keys: databases have
+ * changed places. */
+void kea_extras_flush_unread(void);
+
 /* kea_extras_busy: the server will call back at the end of a transaction. */
 bool kea_extras_busy(void);
 

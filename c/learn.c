@@ -190,13 +190,29 @@ static void look(RedisModuleCtx *ctx, RedisModuleString *key, int db,
 		kea_watch_defer(&kea_learn.watch, db, bytes, len, now_ms());
 }
 
+int64_t kea_learn_expired(int db, const char *key, size_t len)
+{
+	int64_t due, when, now = now_ms();
+
+	if (!kea_learn.running ||
+	    !kea_watch_get(&kea_learn.watch, db, key, len, &due, &when))
+		return 0;
+	/* Valkey says `expired` where a time in the past is set: then what is
+	 * known here is the time before. */
+	if (due >= now)
+		due = 0;
+	if (due != 0)
+		kea_lag_add(&kea_learn.lag, now, due > when ? due : when);
+	kea_watch_drop(&kea_learn.watch, db, key, len);
+	return due;
+}
+
 int64_t kea_learn_event(RedisModuleCtx *ctx, int type, const char *event,
 			RedisModuleString *key)
 {
 	enum ttl ttl;
 	const char *bytes;
 	size_t len;
-	int64_t due = 0, when;
 	int db;
 
 	if (!kea_learn.running || !kea_hook.active_master || !kea_hook.masks)
@@ -214,12 +230,10 @@ int64_t kea_learn_event(RedisModuleCtx *ctx, int type, const char *event,
 		look(ctx, key, db, bytes, len);
 	if (ttl == TTL_CHANGED)
 		return 0;
-	if (type == REDISMODULE_NOTIFY_EXPIRED &&
-	    kea_watch_get(&kea_learn.watch, db, bytes, len, &due, &when) &&
-	    due != 0)
-		kea_lag_add(&kea_learn.lag, now_ms(), due > when ? due : when);
+	if (type == REDISMODULE_NOTIFY_EXPIRED)
+		return kea_learn_expired(db, bytes, len);
 	kea_watch_drop(&kea_learn.watch, db, bytes, len);
-	return due;
+	return 0;
 }
 
 /* ---- the scan ------------------------------------------------------------ */

@@ -47,6 +47,10 @@ void kea_learn_forget(void);
 int64_t kea_learn_event(RedisModuleCtx *ctx, int type, const char *event,
 			RedisModuleString *key);
 
+/* kea_learn_expired forgets a key that has expired, and counts how late. It
+ * returns when it was due; 0: not known, or another time, in the past, was set. */
+int64_t kea_learn_expired(int db, const char *key, size_t len);
+
 /* kea_learn_note notes a deadline; 0: to be looked at, at once. */
 void kea_learn_note(int db, const char *key, size_t len, int64_t due);
 

@@ -314,6 +314,7 @@ int RedisModule_OnUnload(RedisModuleCtx *ctx)
 	 * unload the module, too, and so would the server itself when it reads
 	 * its AOF. What the list cannot take goes into the spool file.
 	 */
+	kea_extras_flush(); /* what is held back must be spooled, too */
 	if (!kea_spool_rest(ctx)) {
 		RedisModule_Log(ctx, "warning",
 				"not unloaded: %llu events are undelivered, and "

@@ -152,7 +152,11 @@ void kea_snapshot_turn(RedisModuleCtx *ctx)
 		kea_snapshot_stop("this server is not a master any more");
 		return;
 	}
-	snapshot.waits = backlog();
+	/* With outbox nothing can be stored while the server forbids writes, and
+	 * what is captured meanwhile is spooled, turn by turn. */
+	snapshot.waits = (kea_flow.settings.outbox &&
+			  RedisModule_AvoidReplicaTraffic() != 0) ||
+			 backlog();
 	if (snapshot.waits)
 		return; /* what is delivered makes turns */
 	snapshot.until_us = RedisModule_MonotonicMicroseconds() + SLICE_US;

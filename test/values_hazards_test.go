@@ -242,3 +242,17 @@ func TestValuesOfBlockedClientsAndFunctions(t *testing.T) {
 	}
 	r.balanced(0, 0)
 }
+
+// TestHeldEventsAreKeptByAnUnload: what waits for its command to be done is spooled,
+// too, when the module goes in the same turn.
+func TestHeldEventsAreKeptByAnUnload(t *testing.T) {
+	r := start(t, options{events: "s", config: []string{"key_evt_amqp.value new"}})
+	pipe := r.Pipeline()
+	pipe.Do(ctx, "SADD", "s", "a", "b", "c")
+	pipe.Do(ctx, "SPOP", "s", "2")
+	pipe.Do(ctx, "MODULE", "UNLOAD", "key_evt_amqp")
+	_, err := pipe.Exec(ctx)
+	must(t, err)
+	must(t, r.load(options{events: "s"}))
+	r.arrives([]string{"0\nsadd\ns", "0\nspop\ns"})
+}
