@@ -8,7 +8,8 @@
  *
  * The file: 16 bytes "key_evt_amqp 1" and two newlines; then for each event
  * its length (4 bytes) and check sum (8 bytes), little-endian, and its record;
- * last, four bytes 0xff and the number of events (8 bytes).
+ * last, four bytes 0xff and the number of events (8 bytes). fallback/spool.go
+ * reads the same.
  */
 #ifndef KEA_SPOOL_H
 #define KEA_SPOOL_H

@@ -20,29 +20,36 @@ import (
 	"testing"
 )
 
-// driver is a running c/test/record_driver.c, one request at a time.
+// driver is a running driver of c/test, one request at a time.
 type driver struct {
 	mu  sync.Mutex
+	dir string // where it runs
 	in  io.WriteCloser
 	out *bufio.Reader
 }
 
 func startDriver(tb testing.TB) *driver {
 	tb.Helper()
+	return compileAndStart(tb, []string{"test/record_driver.c", "record.c"}, "record.h")
+}
+
+// compileAndStart makes a driver of files of c/, which include others.
+func compileAndStart(tb testing.TB, files []string, included ...string) *driver {
+	tb.Helper()
 	cc := os.Getenv("CC")
 	if cc == "" {
 		cc = "cc"
 	}
-	program := filepath.Join(tb.TempDir(), "record_driver")
+	program := filepath.Join(tb.TempDir(), "driver")
 	args := []string{"@../c/flags", "-O1", "-g",
 		"-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-o", program}
-	for _, name := range []string{"record.c", "test/record_driver.c", "record.h"} {
+	for i, name := range append(files, included...) {
 		path := filepath.Join("..", "c", name)
 		// go test takes a result from its cache unless it knows what was read.
 		if _, err := os.ReadFile(path); err != nil {
 			tb.Fatal(err)
 		}
-		if strings.HasSuffix(name, ".c") {
+		if i < len(files) {
 			args = append(args, path)
 		}
 	}
@@ -50,6 +57,7 @@ func startDriver(tb testing.TB) *driver {
 		tb.Fatalf("%s %s: %v\n%s", cc, strings.Join(args, " "), err, text)
 	}
 	cmd := exec.Command(program)
+	cmd.Dir = tb.TempDir()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	in, err := cmd.StdinPipe()
@@ -69,7 +77,7 @@ func startDriver(tb testing.TB) *driver {
 			tb.Errorf("C driver: %v\n%s", err, &stderr)
 		}
 	})
-	return &driver{in: in, out: bufio.NewReader(out)}
+	return &driver{dir: cmd.Dir, in: in, out: bufio.NewReader(out)}
 }
 
 // ask sends a request and reads an answer of n bytes; n < 0: behind its length.
@@ -77,18 +85,32 @@ func (d *driver) ask(tb testing.TB, request []byte, n int) []byte {
 	tb.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, err := d.in.Write(request)
-	if err == nil && n < 0 {
+	d.send(tb, request)
+	return d.get(tb, n)
+}
+
+// send and get are ask in pieces, for whoever holds mu.
+func (d *driver) send(tb testing.TB, request []byte) {
+	tb.Helper()
+	if _, err := d.in.Write(request); err != nil {
+		tb.Fatalf("C driver: %v, at %q", err, request)
+	}
+}
+
+func (d *driver) get(tb testing.TB, n int) []byte {
+	tb.Helper()
+	var err error
+	if n < 0 {
 		var size [4]byte
 		_, err = io.ReadFull(d.out, size[:])
 		n = int(binary.LittleEndian.Uint32(size[:]))
 	}
-	answer := make([]byte, max(n, 0))
+	answer := make([]byte, n)
 	if err == nil {
 		_, err = io.ReadFull(d.out, answer)
 	}
 	if err != nil {
-		tb.Fatalf("C driver: %v, after %q", err, request)
+		tb.Fatalf("C driver: %v in place of an answer", err)
 	}
 	return answer
 }
