@@ -112,7 +112,7 @@ format: ## Format Go and C (clang-format 14 or newer)
 	clang-format -i $(wildcard c/*.[ch] c/test/*.[ch] bench/*/*.c)
 
 test-unit: ## Tests that need no Redis (amqp's start a broker)
-	$(GO) test -json -race ./keymask/... ./fallback/... ./module/... ./amqp/... ./c | $(PROGRESS)
+	$(GO) test -json -race ./keymask/... ./fallback/... ./module/... ./amqp/... ./examples/... ./c | $(PROGRESS)
 
 test-c: $(C_TESTS:%=test-c-%) ## C tests under ASan, UBSan and TSan
 test-c-%: FORCE
