@@ -114,6 +114,7 @@ func TestSnapshotIsHeldBackAndCancelled(t *testing.T) {
 	must(t, p.Mend())
 	r.until("snapshot_state", is("none"))
 	r.balanced(0, 0)
+	must(t, r.queue.Wait(r.number("events_captured"), patience))
 	ends, keys := 0, 0
 	for _, m := range r.queue.Messages() {
 		switch body := string(m.Body); {
