@@ -26,6 +26,7 @@ func TestSpoolFileIsListedInWords(t *testing.T) {
 	conn := r.Conn()
 	must(t, conn.Select(ctx, 3).Err())
 	must(t, conn.Set(ctx, "a\x00b\n", "v", 0).Err())
+	must(t, conn.Select(ctx, 0).Err()) // the connection is used again
 	conn.Close()
 	r.sets("k", n-1)
 	r.until("state", is("backoff"))
