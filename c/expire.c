@@ -9,8 +9,6 @@
 #include "loop.h"
 #include "slots.h"
 
-#include <time.h>
-
 /* A slice: a key takes a microsecond, but may be a large one. */
 #define TOUCH_MAX 400
 #define TOUCH_US 500
@@ -24,14 +22,6 @@
 #define FOREIGN_MAX_MS 60000
 
 static bool on; /* the setting */
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 uint32_t kea_expire_classes(bool is_on, uint32_t classes)
 {
@@ -106,10 +96,7 @@ static void open_due(RedisModuleCtx *ctx, int db, RedisModuleString *key,
 	}
 	due = RedisModule_GetAbsExpire(k);
 	RedisModule_CloseKey(k);
-	if (due < 0)
-		kea_watch_drop(w, db, bytes, len);
-	else
-		kea_learn_note(db, bytes, len, due);
+	kea_learn_found(db, bytes, len, due);
 	/* The server's clock is a moment behind; or it keeps what is due: in
 	 * Valkey's import mode. */
 	if (due >= 0 && due < now)
@@ -185,7 +172,7 @@ void kea_expire_turn(RedisModuleCtx *ctx)
 	/* Where the server does not allow writes it would not delete either,
 	 * and say nothing of it. */
 	may_write = RedisModule_AvoidReplicaTraffic() == 0;
-	now = now_ms();
+	now = RedisModule_Milliseconds();
 	more = kea_learn_turn(ctx, may_write, now);
 	if (kea_watch_next(&kea_learn.watch, &next)) {
 		if (next < now && may_write)
@@ -199,7 +186,8 @@ void kea_expire_turn(RedisModuleCtx *ctx)
 
 void kea_expire_info(RedisModuleInfoCtx *ctx)
 {
-	struct kea_lag_figures lag = kea_lag_figures(&kea_learn.lag, now_ms());
+	struct kea_lag_figures lag = kea_lag_figures(
+		&kea_learn.lag, RedisModule_Milliseconds());
 	const struct {
 		const char *name;
 		uint64_t value;

@@ -22,6 +22,14 @@ static size_t limit;
 
 /* ---- when to read ----------------------------------------------------------- */
 
+/* When the value is to be read, at an event. */
+enum when {
+	WHEN_GONE,  /* never: the key is gone, too */
+	WHEN_NEVER, /* the key holds what it held; or it can't be read */
+	WHEN_NOW,
+	WHEN_DONE, /* when the command is done */
+};
+
 /* Keys that are gone, or about to go: `del` may come before the deletion. */
 static bool key_goes(const char *event)
 {
@@ -29,31 +37,31 @@ static bool key_goes(const char *event)
 	       strcmp(event, "evicted") == 0;
 }
 
-enum kea_when kea_extras_when(uint32_t type, const char *event)
+static enum when when_to_read(uint32_t type, const char *event)
 {
 	/* Commands hold on to the key's place in the table, or to an object
 	 * that is not the final one: no look at the dataset is safe. */
 	if (type & (REDISMODULE_NOTIFY_NEW | REDISMODULE_NOTIFY_OVERWRITTEN |
 		    REDISMODULE_NOTIFY_TYPE_CHANGED))
-		return KEA_WHEN_DONE;
+		return WHEN_DONE;
 	if (type & (REDISMODULE_NOTIFY_KEY_MISS | REDISMODULE_NOTIFY_EVICTED))
-		return KEA_WHEN_GONE;
+		return WHEN_GONE;
 	/* With a count the event of spop comes before the members are removed,
 	 * those of zpopmin and zpopmax when the first of them is. */
 	if ((type & REDISMODULE_NOTIFY_SET && strcmp(event, "spop") == 0) ||
 	    (type & REDISMODULE_NOTIFY_ZSET &&
 	     strncmp(event, "zpopm", strlen("zpopm")) == 0))
-		return KEA_WHEN_DONE;
+		return WHEN_DONE;
 	if (!(type & (REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_EXPIRED)))
-		return KEA_WHEN_NOW;
+		return WHEN_NOW;
 	if (key_goes(event) || strcmp(event, "rename_from") == 0 ||
 	    strcmp(event, "move_from") == 0)
-		return KEA_WHEN_GONE;
+		return WHEN_GONE;
 	/* Where a key can't be opened without expiring it, a time in the past
 	 * would make `expired` come before `expire`. The value is as it was. */
 	if (strcmp(event, "expire") == 0 && !RedisModule_AddPostNotificationJob)
-		return KEA_WHEN_NEVER;
-	return KEA_WHEN_NOW;
+		return WHEN_NEVER;
+	return WHEN_NOW;
 }
 
 /* ---- old values --------------------------------------------------------------- */
@@ -150,7 +158,6 @@ void kea_extras_forget(RedisModuleCtx *ctx, const char *event,
 struct held {
 	RedisModuleString *key;
 	int db;
-	size_t event_len;
 	char event[];
 };
 
@@ -222,7 +229,9 @@ static bool followed(size_t i, const struct kea_told *t)
 	return false;
 }
 
-static void release_all(const struct kea_told *t)
+/* release_all captures what is held back, with values if look is set and the event
+ * at hand does not forbid to open keys. */
+static void release_all(const struct kea_told *t, bool look)
 {
 	/* `evicted`: some servers do not survive that a key is opened. `expired`:
 	 * 7.0's cycle holds on to the entry behind, which a look may delete. */
@@ -230,12 +239,12 @@ static void release_all(const struct kea_told *t)
 		REDISMODULE_NOTIFY_EVICTED |
 		(RedisModule_AddPostNotificationJob ? 0 :
 						      REDISMODULE_NOTIFY_EXPIRED);
-	bool forbidden = t && t->type & classes;
+	bool may_read = look && !(t && t->type & classes);
 	bool read[HELD];
 	size_t n = held_count;
 
 	for (size_t i = 0; i < n; i++)
-		read[i] = !followed(i, t) && !forbidden;
+		read[i] = may_read && !followed(i, t);
 	held_count = 0;
 	for (size_t i = 0; i < n; i++)
 		release(held[i], read[i]);
@@ -268,7 +277,6 @@ static bool hold(const struct kea_told *t)
 	h = kea_queue_scratch(sizeof(*h) + event_len + 1);
 	h->key = RedisModule_CreateString(NULL, t->bytes, t->len);
 	h->db = t->db;
-	h->event_len = event_len;
 	memcpy(h->event, t->event, event_len + 1);
 	held[held_count++] = h;
 	if (RedisModule_AddPostNotificationJob && !job_queued)
@@ -281,16 +289,12 @@ static bool hold(const struct kea_told *t)
 void kea_extras_flush(void)
 {
 	if (held_count > 0)
-		release_all(NULL);
+		release_all(NULL, true);
 }
 
 void kea_extras_flush_unread(void)
 {
-	size_t n = held_count;
-
-	held_count = 0;
-	for (size_t i = 0; i < n; i++)
-		release(held[i], false);
+	release_all(NULL, false);
 }
 
 bool kea_extras_busy(void)
@@ -312,18 +316,18 @@ static void unknown(uint32_t type, struct kea_content *c)
 
 void kea_extras_capture(const struct kea_told *t)
 {
-	enum kea_when when = kea_extras_values & KEA_VALUES_NEW ?
-				     kea_extras_when(t->type, t->event) :
-				     KEA_WHEN_NEVER;
+	enum when when = kea_extras_values & KEA_VALUES_NEW ?
+				     when_to_read(t->type, t->event) :
+				     WHEN_NEVER;
 	struct kea_value v = { 0 };
 
-	if (when == KEA_WHEN_DONE && hold(t))
+	if (when == WHEN_DONE && hold(t))
 		return;
 	if (held_count > 0)
-		release_all(t);
-	if (when == KEA_WHEN_NOW)
+		release_all(t, true);
+	if (when == WHEN_NOW)
 		kea_value_open(t->ctx, t->key, limit, &v);
-	else if (when == KEA_WHEN_DONE)
+	else if (when == WHEN_DONE)
 		unknown(t->type, &v.content);
 	append(t->event, t->bytes, t->len, t->db, &v,
 	       key_goes(t->event) && is_kept(t->bytes, t->len, t->db) ?

@@ -26,16 +26,6 @@ struct kea_told {
 	int64_t due_ms; /* when its key was due, of an `expired`; 0: not known */
 };
 
-/* When the value is to be read, at an event. */
-enum kea_when {
-	KEA_WHEN_GONE,  /* never: the key is gone, too */
-	KEA_WHEN_NEVER, /* the key holds what it held; or it can't be read */
-	KEA_WHEN_NOW,
-	KEA_WHEN_DONE, /* when the command is done */
-};
-
-enum kea_when kea_extras_when(uint32_t type, const char *event);
-
 /* The setting value, bits of enum kea_values. Read by every event. */
 extern uint32_t kea_extras_values;
 

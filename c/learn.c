@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <time.h>
 
 /* Of a turn, together with what is touched less than a millisecond. */
 #define SCAN_US 400
@@ -92,6 +91,14 @@ void kea_learn_note(int db, const char *key, size_t len, int64_t due)
 			(unsigned long long)kea_learn.watch.count);
 }
 
+void kea_learn_found(int db, const char *key, size_t len, int64_t due)
+{
+	if (due < 0)
+		kea_watch_drop(&kea_learn.watch, db, key, len);
+	else
+		kea_learn_note(db, key, len, due);
+}
+
 /* 7.0 would count a miss for a key that has gone if it were opened for reading,
  * and ignores the other flags. 7.2 and newer let a replica keep what it reads. */
 RedisModuleKey *kea_learn_open(RedisModuleCtx *ctx, int db,
@@ -161,14 +168,6 @@ static enum ttl ttl_after(int type, const char *event)
 	return TTL_SAME;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* look reads a TTL in the callback. No event carries it, so this is what a TTL
  * that is set costs: a lookup of the server's and one of ours. The entry only
  * moves when it has become due earlier. */
@@ -178,21 +177,19 @@ static void look(RedisModuleCtx *ctx, RedisModuleString *key, int db,
 	RedisModuleKey *k = RedisModule_OpenKey(
 		ctx, key, REDISMODULE_READ | KEA_OPEN_KEY_UNSEEN);
 	long long due = k ? RedisModule_GetAbsExpire(k) : 0;
+	int64_t now = RedisModule_Milliseconds();
 
 	if (k)
 		RedisModule_CloseKey(k);
-	if (due < 0)
-		kea_watch_drop(&kea_learn.watch, db, bytes, len);
-	else
-		kea_learn_note(db, bytes, len, due);
+	kea_learn_found(db, bytes, len, due);
 	/* A deadline that was over when it was set is not late from then on. */
-	if (due > 0 && due < now_ms())
-		kea_watch_defer(&kea_learn.watch, db, bytes, len, now_ms());
+	if (due > 0 && due < now)
+		kea_watch_defer(&kea_learn.watch, db, bytes, len, now);
 }
 
 int64_t kea_learn_expired(int db, const char *key, size_t len)
 {
-	int64_t due, when, now = now_ms();
+	int64_t due, when, now = RedisModule_Milliseconds();
 
 	if (!kea_learn.running ||
 	    !kea_watch_get(&kea_learn.watch, db, key, len, &due, &when))
@@ -224,15 +221,14 @@ int64_t kea_learn_event(RedisModuleCtx *ctx, int type, const char *event,
 	if (!kea_match(kea_hook.masks, (const uint8_t *)bytes, len))
 		return 0;
 	db = kea_hook_database_of(ctx, type, event, key);
-	if (ttl == TTL_CHANGED && kea_looks_needed())
-		kea_looks_ask(db, key);
-	else if (ttl == TTL_CHANGED)
-		look(ctx, key, db, bytes, len);
-	if (ttl == TTL_CHANGED)
-		return 0;
 	if (type == REDISMODULE_NOTIFY_EXPIRED)
 		return kea_learn_expired(db, bytes, len);
-	kea_watch_drop(&kea_learn.watch, db, bytes, len);
+	if (ttl == TTL_GONE)
+		kea_watch_drop(&kea_learn.watch, db, bytes, len);
+	else if (kea_looks_needed())
+		kea_looks_ask(db, key);
+	else
+		look(ctx, key, db, bytes, len);
 	return 0;
 }
 

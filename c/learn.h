@@ -54,6 +54,10 @@ int64_t kea_learn_expired(int db, const char *key, size_t len);
 /* kea_learn_note notes a deadline; 0: to be looked at, at once. */
 void kea_learn_note(int db, const char *key, size_t len, int64_t due);
 
+/* kea_learn_found takes over the TTL that a key proved to have: its deadline, or
+ * less than 0 for none. */
+void kea_learn_found(int db, const char *key, size_t len, int64_t due);
+
 /* Server events. db -1: all. */
 void kea_learn_flushed(int db);
 void kea_learn_swapped(int a, int b);

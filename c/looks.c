@@ -66,10 +66,7 @@ static void look(RedisModuleCtx *ctx, const struct look *l)
 	}
 	due = RedisModule_GetAbsExpire(k);
 	RedisModule_CloseKey(k);
-	if (due < 0)
-		kea_watch_drop(&kea_learn.watch, l->db, bytes, len);
-	else
-		kea_learn_note(l->db, bytes, len, due);
+	kea_learn_found(l->db, bytes, len, due);
 }
 
 /* may_write: to open a key may delete it. */

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/key-evt-amqp/key_evt_amqp/test/servers"
 )
 
 var differentialCalls = flag.Int("differential", 4000, "commands of TestSameAsTheServersOwn, in each of its parts")
@@ -62,22 +64,13 @@ type subscriber struct {
 	sub *redis.PubSub
 }
 
-// together runs f in a goroutine that the group waits for.
-func together(group *sync.WaitGroup, f func()) {
-	group.Add(1)
-	go func() {
-		defer group.Done()
-		f()
-	}()
-}
-
 func subscribe(t *testing.T, r *rig) *subscriber {
 	t.Helper()
 	s := &subscriber{sub: r.PSubscribe(ctx, "__key*@*__:*")}
 	_, err := s.sub.Receive(ctx) // the confirmation
 	must(t, err)
-	var done sync.WaitGroup
-	together(&done, func() {
+	var done servers.Group
+	done.Go(func() {
 		for {
 			m, err := s.sub.ReceiveMessage(ctx)
 			if err != nil {
@@ -159,9 +152,9 @@ func differential(t *testing.T, seed uint64, clients int, config []string) {
 	r.first()
 	results := make(chan tally, clients)
 	stop := make(chan struct{})
-	var waiting sync.WaitGroup
+	var waiting servers.Group
 	for i := range 3 {
-		together(&waiting, func() { r.waits(author{rand.New(rand.NewPCG(seed, uint64(100+i))), nil}, stop) })
+		waiting.Go(func() { r.waits(author{rand.New(rand.NewPCG(seed, uint64(100+i))), nil}, stop) })
 	}
 	for i := range clients {
 		go func() {
