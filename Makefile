@@ -126,8 +126,8 @@ test-build: FORCE ## Both builds give the module, and it is what it should be
 	sh test/build.sh
 
 test-e2e: $(MODULE) $(FAULTS) ## Real servers, end to end
-	$(GO) test -json -race -count=1 -timeout 40m ./test/... | $(PROGRESS)
 	$(GO) -C bench test -json -race -count=1 -timeout 10m . | $(PROGRESS)
+	$(GO) test -json -race -count=1 -timeout 40m ./test/... | $(PROGRESS)
 
 MINUTES ?= 10
 SEED ?= 0

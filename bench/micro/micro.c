@@ -69,6 +69,14 @@ int64_t kea_learn_event(RedisModuleCtx *ctx, int type, const char *event,
 	abort();
 }
 
+int64_t kea_learn_expired(int db, const char *key, size_t len)
+{
+	(void)db;
+	(void)key;
+	(void)len;
+	abort();
+}
+
 void kea_flow_list_touched(struct kea_flow *f, const char *name, size_t len)
 {
 	(void)f;
